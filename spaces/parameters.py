@@ -1,0 +1,102 @@
+"""The three kinds of parameter. Each is a frozen value that checks itself when it is made."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from spaces.errors import SpaceError
+
+Value: TypeAlias = str | int | float | bool
+When: TypeAlias = Mapping[str, tuple[Value, ...]]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_range(kind: str, low: Any, high: Any, log: bool, step: Any) -> None:
+    if not (_is_number(low) and _is_number(high)):
+        raise SpaceError(f"{kind} range needs two finite numbers [low, high], got [{low!r}, {high!r}]")
+    if low >= high:
+        raise SpaceError(f"{kind} range needs low < high, got low={low!r}, high={high!r}; swap or widen them")
+    if not isinstance(log, bool):
+        raise SpaceError(f"log must be true or false, got {log!r}")
+    if log and low <= 0:
+        raise SpaceError(f"a log range needs low > 0, got low={low!r}; raise low or drop log")
+    if step is None:
+        return
+    if not _is_number(step) or step <= 0:
+        raise SpaceError(f"step must be a number > 0, got {step!r}")
+    if log and not (kind == "int" and step == 1):
+        raise SpaceError(f"a log range takes no step, got step={step!r}; drop one of the two")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values, without order."""
+
+    options: tuple[Value, ...]
+    when: When = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise SpaceError("choice needs at least one option, got []; list the values to choose from")
+        for option in self.options:
+            if not isinstance(option, str | int | float | bool):
+                raise SpaceError(f"choice options must be text, numbers or true/false, got {option!r}")
+        # True == 1 in Python: the type is part of what makes two options the same.
+        if len({(type(option), option) for option in self.options}) < len(self.options):
+            raise SpaceError(f"choice options must differ, got {list(self.options)!r}; drop the repeated one")
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is one of the options, of the same type."""
+        return any(type(value) is type(option) and value == option for option in self.options)
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number from low to high, both included, in steps or evenly in the logarithm."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+    when: When = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_range("int", self.low, self.high, self.log, self.step)
+        for name in ("low", "high", "step"):
+            if not isinstance(getattr(self, name), int):
+                raise SpaceError(f"int {name} must be a whole number, got {getattr(self, name)!r}; use float")
+        if (self.high - self.low) % self.step:
+            raise SpaceError(
+                f"int range must be a whole number of steps, got [{self.low}, {self.high}] by {self.step}; "
+                f"try high={self.high - (self.high - self.low) % self.step}"
+            )
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is a whole number on the grid."""
+        on_grid = isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+        return on_grid and (value - self.low) % self.step == 0  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number from low to high, in steps or evenly in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    when: When = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_range("float", self.low, self.high, self.log, self.step)
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` lies in the range (steps are not held against rounding)."""
+        return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
+
+
+Parameter: TypeAlias = Choice | Int | Float
