@@ -1,0 +1,214 @@
+"""The fold: a run as it stands after its events. Tables, progress, resume and the study are made from it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from results.errors import RunError
+from results.events import Event, read_events
+
+Value = str | int | float | bool
+
+
+@dataclass
+class Epoch:
+    """One report: the metrics after one pass over the training images."""
+
+    number: int
+    attempt: int
+    epoch: int
+    reported_at: datetime
+    epoch_s: float
+    metrics: Mapping[str, float]
+    checkpoint: str | None = None
+    sha256: str | None = None
+
+
+@dataclass
+class Trial:
+    """One configuration and what became of it. `state` is None until it has started."""
+
+    number: int
+    config: Mapping[str, Value]
+    seed: int
+    state: str | None = None
+    stop_reason: str | None = None
+    error_kind: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    node: str | None = None
+    epochs: list[Epoch] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end is in the log; an interrupted trial has not ended for good."""
+        return self.state not in (None, "running", "interrupted")
+
+    @property
+    def checkpoints(self) -> list[Epoch]:
+        """The reports whose checkpoint is still there, oldest first."""
+        return [epoch for epoch in self.epochs if epoch.checkpoint]
+
+
+@dataclass
+class Run:
+    """All that a log says. `apply` takes the events in their order; nothing else changes a run."""
+
+    study: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
+    winner: dict[str, Any] | None = None
+    ended: str | None = None
+    started_at: datetime | None = None
+    searched_s: float = 0.0
+    num_failures_in_a_row: int = 0
+    _session_started_at: datetime | None = None
+    last_at: datetime | None = None
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that is searched for."""
+        return str(self.study["objective"]["metric"])
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether `value` beats `other` in the direction of the objective."""
+        return value > other if self.study["objective"]["mode"] == "max" else value < other
+
+    def reaches(self, target: float) -> bool:
+        """Whether the best finished trial is at least as good as the target."""
+        best = self.best()
+        value = None if best is None else self.value(best)
+        return value is not None and not self.better(target, value)
+
+    def best_epoch(self, trial: Trial) -> Epoch | None:
+        """The trial's best report; of equal ones the latest, which has seen most training."""
+        best: Epoch | None = None
+        for epoch in trial.epochs:
+            value = epoch.metrics.get(self.metric, math.nan)
+            if math.isfinite(value) and (best is None or not self.better(best.metrics[self.metric], value)):
+                best = epoch
+        return best
+
+    def value(self, trial: Trial) -> float | None:
+        """The objective at the trial's best epoch; None before its first finite report."""
+        best = self.best_epoch(trial)
+        return None if best is None else float(best.metrics[self.metric])
+
+    def ranking(self) -> list[Trial]:
+        """The finished trials, best first; of equal ones the earlier. Only they had the whole budget."""
+        sign = -1.0 if self.study["objective"]["mode"] == "max" else 1.0
+        scored = [(self.value(t), t) for t in self.trials.values() if t.state == "finished"]
+        found = [(sign * value, trial.number, trial) for value, trial in scored if value is not None]
+        return [trial for _, _, trial in sorted(found, key=lambda row: row[:2])]
+
+    def best(self) -> Trial | None:
+        """The best of the finished trials, the winner-to-be."""
+        return next(iter(self.ranking()), None)
+
+    def count(self, *states: str) -> int:
+        """How many trials are in one of the states."""
+        return sum(trial.state in states for trial in self.trials.values())
+
+    def apply(self, event: Event) -> None:
+        """Take in the next event."""
+        at = datetime.fromisoformat(event["at"])
+        handler = getattr(self, f"_{event['event']}", None)
+        if handler is None:
+            raise RunError(f"unknown event {event['event']!r}; open it with the version that wrote it")
+        handler(event, at)
+        if self._session_started_at and self.last_at:
+            self.searched_s += max((at - self.last_at).total_seconds(), 0.0)
+        self.last_at = at
+
+    def _study_started(self, event: Event, at: datetime) -> None:
+        self.study, self.parameters = event["study"], event["parameters"]
+        self.started_at = self._session_started_at = at
+
+    def _study_resumed(self, event: Event, at: datetime) -> None:
+        # The time between two sessions was nobody's training: it does not count as searched.
+        self.study, self.ended, self.winner = event["study"], None, None
+        self._session_started_at, self.last_at = at, None
+        self.num_failures_in_a_row = 0
+        for trial in self.trials.values():
+            if trial.state == "running":
+                trial.state = "interrupted"
+
+    def _trial_suggested(self, event: Event, at: datetime) -> None:
+        self.trials[event["number"]] = Trial(event["number"], event["config"], event["seed"])
+
+    def _trial_started(self, event: Event, at: datetime) -> None:
+        trial = self.trials[event["number"]]
+        trial.state, trial.stop_reason, trial.ended_at = "running", None, None
+        trial.attempts = event["attempt"]
+        trial.started_at = trial.started_at or at
+        # What was trained after the checkpoint that this attempt starts from is trained again.
+        trial.epochs = [epoch for epoch in trial.epochs if epoch.epoch <= event["epoch"]]
+
+    def _epoch_reported(self, event: Event, at: datetime) -> None:
+        trial = self.trials[event["number"]]
+        saved = event["checkpoint"] or {}
+        trial.node = event["node"]
+        trial.epochs.append(
+            Epoch(
+                number=event["number"],
+                attempt=event["attempt"],
+                epoch=event["epoch"],
+                reported_at=at,
+                epoch_s=event["epoch_s"],
+                metrics=event["metrics"],
+                checkpoint=saved.get("path"),
+                sha256=saved.get("sha256"),
+            )
+        )
+
+    def _attempt_failed(self, event: Event, at: datetime) -> None:
+        trial = self.trials[event["number"]]
+        trial.error_kind, trial.error = event["error_kind"], event["error"]
+
+    def _trial_ended(self, event: Event, at: datetime) -> None:
+        trial = self.trials[event["number"]]
+        trial.state, trial.stop_reason = event["state"], event["stop_reason"]
+        trial.error_kind, trial.error = event["error_kind"], event["error"]
+        trial.ended_at = at
+        if trial.state == "failed":
+            self.num_failures_in_a_row += 1
+        elif trial.state in ("finished", "stopped"):
+            self.num_failures_in_a_row = 0
+
+    def _checkpoints_dropped(self, event: Event, at: datetime) -> None:
+        dropped = set(event["paths"])
+        for trial in self.trials.values():
+            for epoch in trial.epochs:
+                if epoch.checkpoint in dropped:
+                    epoch.checkpoint = epoch.sha256 = None
+
+    def _winner_chosen(self, event: Event, at: datetime) -> None:
+        self.winner = {key: event[key] for key in ("number", "epoch", "metrics")}
+
+    def _study_ended(self, event: Event, at: datetime) -> None:
+        self.ended = event["reason"]
+
+
+def fold(events: Iterable[Event]) -> Run:
+    """The run that these events make."""
+    run = Run()
+    for event in events:
+        run.apply(event)
+    return run
+
+
+def open_run(run_directory: Path) -> Run:
+    """The run in a directory as it stands now, also while it goes on.
+
+    Raises:
+        RunError: It is not a run directory, or its log can't be read.
+    """
+    run = fold(read_events(run_directory))
+    if not run.study:
+        raise RunError(f"{str(run_directory)!r}: the log must begin with study_started; nothing can be read from it")
+    return run
