@@ -1,0 +1,32 @@
+"""Augmentation of a whole batch as one tensor."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+def affine(images: Tensor, generator: Generator, *, rotation_deg: float, shift: float, scale: float) -> Tensor:
+    """Rotate, shift and scale each image by its own random amount.
+
+    Args:
+        images: float (N, 1, H, W), with 0 as the background.
+        generator: On the CPU; the only source of the random amounts.
+        rotation_deg: Angle drawn from [-rotation_deg, rotation_deg].
+        shift: Shift per axis drawn from [-shift, shift], as a share of the side.
+        scale: Size drawn from [1 - scale, 1 + scale].
+
+    Returns:
+        A new tensor of the same shape; what comes from outside the frame is 0.
+    """
+    count = len(images)
+    draws = torch.rand(4, count, generator=generator).mul_(2).sub_(1).to(images.device)
+    angle = draws[0] * math.radians(rotation_deg)
+    size = 1 + draws[1] * scale
+    # The grid says where each pixel comes from: the inverse map, hence the division. Frames span [-1, 1].
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    row_x = torch.stack([cos, -sin, 2 * shift * draws[2]], dim=1)
+    row_y = torch.stack([sin, cos, 2 * shift * draws[3]], dim=1)
+    grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)

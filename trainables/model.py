@@ -1,0 +1,112 @@
+"""A trained model as a folder: model.safetensors, config.json, metrics.json. Nothing in it is a pickle."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainables import digits, networks
+from trainables.errors import ModelError
+
+_WEIGHTS, _CONFIG, _METRICS = "model.safetensors", "config.json", "metrics.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a network is and how its images were prepared: config.json.
+
+    Args:
+        config: The configuration, of the space `digits`.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        class_names: One a logit, in order.
+        mean: As in `Data`.
+        std: As in `Data`.
+        dataset: Its name.
+        seed: The trial's.
+        epochs: Passes over the training images.
+    """
+
+    config: Mapping[str, Any]
+    height: int
+    width: int
+    class_names: tuple[str, ...]
+    mean: float
+    std: float
+    dataset: str
+    seed: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, ready to be used."""
+
+    card: Card
+    network: nn.Module
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Class probabilities, float32 (N, classes), of uint8 (N, height, width) images, light ink on dark."""
+        logits = digits.predict(self.network, torch.from_numpy(images.copy()), self.card.mean, self.card.std)
+        return logits.softmax(dim=1).numpy()
+
+    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+        """The loss in nats per image and the accuracy on uint8 (N, height, width) images with (N,) labels."""
+        inputs, targets = torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
+        return digits.evaluate(self.network, inputs, targets, self.card.mean, self.card.std)
+
+
+def make(card: Card, weights: Mapping[str, Tensor]) -> Model:
+    """Put a network together from its card and its weights."""
+    network = networks.build({**digits.DEFAULTS, **card.config}, card.height, card.width, len(card.class_names))
+    network.load_state_dict(dict(weights))
+    return Model(card, network.to(memory_format=torch.channels_last).eval())
+
+
+def write(folder: Path, model: Model, metrics: Mapping[str, Any]) -> None:
+    """Write a model folder, whole or not at all; one that was there is replaced."""
+    unfinished = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    weights = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+    save_file(weights, unfinished / _WEIGHTS)
+    card = {"workload": "digits", **vars(model.card), "config": dict(model.card.config)}
+    _write_json(unfinished / _CONFIG, card)
+    _write_json(unfinished / _METRICS, metrics)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(unfinished, folder)
+
+
+def load(folder: Path) -> Model:
+    """Read a model folder, or the `best/` of a run directory.
+
+    Raises:
+        ModelError: There is none, or it is damaged.
+    """
+    folder = folder / "best" if (folder / "best").is_dir() else folder
+    if not (folder / _CONFIG).is_file():
+        raise ModelError(
+            f"{str(folder)!r} must be a model folder with {_WEIGHTS} and {_CONFIG}; "
+            "name a run directory whose search has ended, or what `digitsearch train --out` wrote"
+        )
+    try:
+        said = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        if said.pop("workload") != "digits":
+            raise ModelError(f"{str(folder)!r} must hold a model of the workload digits to read images")
+        card = Card(**{**said, "class_names": tuple(said["class_names"])})
+        return make(card, load_file(folder / _WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as err:
+        raise ModelError(f"{str(folder)!r} is damaged: {type(err).__name__}: {str(err).splitlines()[0]}") from err
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

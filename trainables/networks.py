@@ -1,0 +1,114 @@
+"""The three families of network for small grey images: float (N, 1, H, W) in, logits (N, classes) out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) -> nn.Module:
+    """The untrained network that a configuration describes.
+
+    Args:
+        config: `model` (mlp, cnn, resnet), `depth`, `activation`, `dropout`, and `hidden` (mlp) or `width`.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        num_classes: Number of logits.
+    """
+    activation = _ACTIVATIONS[config["activation"]]
+    if config["model"] == "mlp":
+        return _mlp(height * width, config["hidden"], config["depth"], activation, config["dropout"], num_classes)
+    stages = _cnn_stages if config["model"] == "cnn" else _resnet_stages
+    features, channels, side = stages(config["width"], config["depth"], activation, min(height, width))
+    # Where a stroke lies tells a 6 from a 9: keep a grid of up to 3 x 3 positions.
+    grid = min(3, side)
+    return nn.Sequential(
+        *features,
+        nn.AdaptiveAvgPool2d(grid),
+        nn.Flatten(),
+        nn.Dropout(config["dropout"]),
+        nn.Linear(channels * grid * grid, num_classes),
+    )
+
+
+def num_parameters(network: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _mlp(
+    inputs: int, hidden: int, depth: int, activation: type[nn.Module], dropout: float, num_classes: int
+) -> nn.Module:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for size in [inputs] + [hidden] * (depth - 1):
+        layers += [
+            nn.Linear(size, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            activation(),
+            nn.Dropout(dropout),
+        ]
+    return nn.Sequential(*layers, nn.Linear(hidden, num_classes))
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    # The normalisation that follows has a shift of its own, which makes a bias idle.
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+
+
+def _cnn_stages(width: int, depth: int, activation: type[nn.Module], side: int) -> tuple[list[nn.Module], int, int]:
+    layers, side = _stem(width, activation, side)
+    channels = width
+    for stage in range(depth):
+        outputs = 2 * width * 2**stage
+        layers += [
+            _convolution(channels, outputs),
+            nn.BatchNorm2d(outputs),
+            activation(),
+            _convolution(outputs, outputs),
+        ]
+        channels = outputs
+        if side >= 2:
+            # Pooling first leaves a quarter of the work to what follows and, up to the sign of a gain, the same result.
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        layers += [nn.BatchNorm2d(outputs), activation()]
+    return layers, channels, side
+
+
+def _resnet_stages(width: int, depth: int, activation: type[nn.Module], side: int) -> tuple[list[nn.Module], int, int]:
+    layers, side = _stem(width, activation, side)
+    channels = width
+    for stage in range(depth):
+        outputs = 2 * width * 2**stage
+        layers.append(_Residual(channels, outputs, activation))
+        channels, side = outputs, (side + 1) // 2
+    return layers, channels, side
+
+
+def _stem(width: int, activation: type[nn.Module], side: int) -> tuple[list[nn.Module], int]:
+    # At full size a convolution costs four times as much as after pooling: large images get only one there.
+    pool = [nn.MaxPool2d(2)] if side > 16 else []
+    layers = [_convolution(1, width), *pool, nn.BatchNorm2d(width), activation()]
+    return layers, side // 2 if pool else side
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a shortcut (He et al. 2015, section 3.3), halving the side."""
+
+    def __init__(self, inputs: int, outputs: int, activation: type[nn.Module]) -> None:
+        super().__init__()
+        self.path = nn.Sequential(
+            _convolution(inputs, outputs, stride=2),
+            nn.BatchNorm2d(outputs),
+            activation(),
+            _convolution(outputs, outputs),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs))
+        self.activation = activation()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float (N, C, H, W) in, (N, outputs, ceil(H / 2), ceil(W / 2)) out."""
+        return self.activation(self.path(images) + self.shortcut(images))  # type: ignore[no-any-return]

@@ -1,0 +1,120 @@
+"""The optimizers of the digits workload and the schedules of their learning rate."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Optimizer:
+    """One or two of PyTorch's optimizers behind `step`, their learning rate set from the progress of training.
+
+    `muon` moves matrices and, seen as matrices, the filters of convolutions (Jordan 2024); AdamW moves the rest:
+    the last layer, gains and biases.
+
+    Args:
+        network: Its convolutions may be channels_last.
+        config: `optimizer` (sgd, adamw, muon), `weight_decay`, `schedule` (one_cycle, cosine), `learning_rate_sgd`
+            or `learning_rate_adam`, and `momentum` (sgd, muon).
+    """
+
+    def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
+        self._schedule = config["schedule"]
+        self._filters: list[tuple[nn.Parameter, nn.Parameter]] = []
+        weights = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        self._parts = self._make(config, weights, others)
+        for part in self._parts:
+            for group in part.param_groups:
+                group["peak"] = group["lr"]
+
+    def _make(
+        self, config: Mapping[str, Any], weights: list[nn.Parameter], others: list[nn.Parameter]
+    ) -> list[torch.optim.Optimizer]:
+        decay = config["weight_decay"]
+        groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        if config["optimizer"] == "sgd":
+            rate = config["learning_rate_sgd"]
+            return [torch.optim.SGD(groups, lr=rate, momentum=config["momentum"], nesterov=True)]
+        rate = config["learning_rate_adam"]
+        if config["optimizer"] == "adamw":
+            return [torch.optim.AdamW(groups, lr=rate)]
+        groups[0]["params"] = weights[-1:]
+        matrices = [self._as_matrix(weight) for weight in weights[:-1]]
+        # match_rms_adamw gives an update the size of AdamW's, so that one learning rate serves both.
+        muon = torch.optim.Muon(
+            matrices, lr=rate, weight_decay=decay, momentum=config["momentum"], adjust_lr_fn="match_rms_adamw"
+        )
+        return [muon, torch.optim.AdamW(groups, lr=rate)]
+
+    def _as_matrix(self, weight: nn.Parameter) -> nn.Parameter:
+        if weight.ndim == 2:
+            return weight
+        matrix = nn.Parameter(_rows(weight.detach()))
+        assert matrix.data_ptr() == weight.data_ptr(), "a copy would train nothing"
+        self._filters.append((weight, matrix))
+        return matrix
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+        for weight, _ in self._filters:
+            weight.grad = None
+
+    def step(self, progress: float) -> None:
+        """Move the weights by one step.
+
+        Args:
+            progress: Share of the whole training that is done, in [0, 1).
+        """
+        for weight, matrix in self._filters:
+            matrix.grad = None if weight.grad is None else _rows(weight.grad)
+        factor = learning_rate_factor(self._schedule, progress)
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = group["peak"] * factor
+            part.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the optimizers remember, by name, for a checkpoint."""
+        return {
+            f"{number}.{index}.{key}": value
+            for number, part in enumerate(self._parts)
+            for index, state in part.state_dict()["state"].items()
+            for key, value in state.items()
+            if isinstance(value, Tensor)
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` gave."""
+        for number, part in enumerate(self._parts):
+            remembered: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                owner, index, key = name.split(".", 2)
+                if int(owner) == number:
+                    remembered.setdefault(int(index), {})[key] = tensor
+            part.load_state_dict({**part.state_dict(), "state": remembered})
+
+
+def learning_rate_factor(schedule: str, progress: float) -> float:
+    """The learning rate as a share of its peak.
+
+    `one_cycle` (Smith and Topin 2018) rises over the first quarter and falls to nothing; `cosine` (Loshchilov and
+    Hutter 2016) only falls. Both end with the training, however many epochs it has.
+
+    Args:
+        schedule: `one_cycle` or `cosine`.
+        progress: Share of the whole training that is done, in [0, 1].
+    """
+    rise = 0.25 if schedule == "one_cycle" else 0.0
+    if progress < rise:
+        return 0.04 + 0.96 * progress / rise
+    return 0.5 * (1.0 + math.cos(math.pi * (progress - rise) / (1.0 - rise)))
+
+
+def _rows(filters: Tensor) -> Tensor:
+    # Channels last in memory: this order makes the matrix a view of the weight, not a copy.
+    return filters.permute(0, 2, 3, 1).flatten(1) if filters.ndim == 4 else filters
