@@ -1,0 +1,73 @@
+"""Where a study runs: a cluster that is there, or a private one on this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from cluster.errors import ClusterError
+
+# Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
+# trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # A new process a GPU share would cost seconds a trial; the devices that Ray assigns stay as they are.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Join a cluster for the time of the block; without an address, one of our own on this machine.
+
+    Args:
+        address: As for `ray.init`; the environment's RAY_ADDRESS is the default.
+
+    Raises:
+        ClusterError: There is no cluster at the address.
+    """
+    os.environ.update(_TUNE_SETTINGS)
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as err:
+        raise ClusterError(
+            f"a Ray cluster must be reachable at {address!r}, got: {err}; unset RAY_ADDRESS to run here"
+        ) from err
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_resources(*, cpu: float, gpu: float) -> None:
+    """Raise ClusterError unless some node of the joined cluster could ever run a trial that asks for so much."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("CPU", 0) >= cpu and node.get("GPU", 0) >= gpu for node in nodes):
+        return
+    has = "; ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+    raise ClusterError(
+        f"resources: a node must have {cpu:g} CPU and {gpu:g} GPU for one trial, got {has}; "
+        "lower resources.cpu or resources.gpu"
+    )
+
+
+def num_slots(*, cpu: float, gpu: float) -> int:
+    """How many trials of this size fit on the joined cluster at once."""
+    total = 0
+    for node in ray.nodes():
+        has = node["Resources"]
+        by_cpu = has.get("CPU", 0) // cpu
+        total += int(min(by_cpu, has.get("GPU", 0) // gpu) if gpu else by_cpu) if node["Alive"] else 0
+    return total

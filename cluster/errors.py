@@ -1,0 +1,5 @@
+"""What can go wrong with a cluster."""
+
+
+class ClusterError(Exception):
+    """A cluster can't be joined, or has not what a study asks for."""
