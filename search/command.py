@@ -1,0 +1,267 @@
+"""The command line: one function a verb. It reads what was typed, calls the library, and shows what comes back."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.errors import ClusterError
+from results.errors import RunError
+from search import errors
+from spaces import SpaceError
+from trainables.errors import DataError, ImageError, ModelError
+
+# Every exception of every folder, and how the process ends for it. A test holds the table to be complete.
+EXIT_CODES: dict[type[Exception], int] = {
+    errors.StudyFailed: 1,
+    ImageError: 1,
+    errors.UsageError: 2,
+    errors.StudyError: 2,
+    SpaceError: 2,
+    DataError: 2,
+    ModelError: 2,
+    RunError: 2,
+    ClusterError: 2,
+    errors.NoTrialSucceeded: 3,
+    errors.TargetNotReached: 4,
+}
+_SIGNALLED = 128
+
+app = typer.Typer(
+    name="digitsearch",
+    help="Search hyperparameters on a laptop or a Ray cluster; never lose a trial.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Format(StrEnum):
+    """How a reading verb prints."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, or a built-in study: quickstart, mnist.")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, like runs/quickstart.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the study; repeatable.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option(help="Address of a Ray cluster; else RAY_ADDRESS, else this machine.")
+]
+TargetOption = Annotated[bool, typer.Option("--require-target", help="Exit with 4 if objective.target is not reached.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+DirOption = Annotated[Path, typer.Option("--dir", help="Where prepared data sets lie.")]
+
+
+@app.command()
+def data(
+    dataset: Annotated[str, typer.Argument(help="A known data set, or a folder of idx files or of images by class.")],
+    directory: DirOption = Path("data"),
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Take the files from here instead of the network.")
+    ] = None,
+) -> None:
+    """Get a data set ready and say what is in it."""
+    from search.show import description
+    from trainables import datasets
+
+    datasets.prepare(dataset, directory, source)
+    typer.echo(description(datasets.describe(dataset, directory)))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The study file to write.")] = Path("study.yaml"),
+) -> None:
+    """Write a commented study file to start from."""
+    from importlib.resources import files
+
+    template = files("search").joinpath("template.yaml").read_text(encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(template)
+    except FileExistsError as err:
+        raise errors.UsageError(f"{str(path)!r} is there already; name another file") from err
+    except OSError as err:
+        raise errors.UsageError(f"{str(path)!r} must be a file that can be written, got: {err.strerror}") from err
+    typer.echo(f"wrote {path}; try `digitsearch validate {path}`, then `digitsearch run {path}`")
+
+
+@app.command()
+def validate(study: StudyArgument, set_: SetOption = []) -> None:  # noqa: B006 - typer copies it
+    """Check a study file, and print it with every default written out."""
+    from search import workloads
+    from search.study import load_study
+
+    checked = load_study(study, set_)
+    if checked.workload != "digits":
+        workloads.find(checked.workload)
+    if checked.data is not None:
+        from trainables import datasets
+
+        datasets.check_name(checked.data.dataset)
+    typer.echo(checked.to_yaml(), nl=False)
+    typer.echo(f"{study}: a valid study; `digitsearch run {study}` searches it", err=True)
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    set_: SetOption = [],  # noqa: B006
+    address: AddressOption = None,
+    require_target: TargetOption = False,
+) -> None:
+    """Search, from a study to its winner."""
+    from search.runs import run as run_study
+    from search.study import load_study
+
+    checked = load_study(study, set_)
+    _search(lambda views: run_study(checked, address=address, views=views), require_target)
+
+
+@app.command()
+def resume(
+    run_directory: RunArgument,
+    set_: SetOption = [],  # noqa: B006
+    address: AddressOption = None,
+    require_target: TargetOption = False,
+) -> None:
+    """Go on with a run that was interrupted, or grow one: --set budget.trials=120."""
+    from search.runs import resume as resume_run
+
+    _search(lambda views: resume_run(run_directory, set_, address=address, views=views), require_target)
+
+
+@app.command()
+def trials(run_directory: RunArgument, format_: FormatOption = Format.table) -> None:
+    """List the trials of a run."""
+    from results import open_run
+    from search import show
+
+    typer.echo(show.trials(open_run(run_directory), format_.value), nl=False)
+
+
+@app.command()
+def best(run_directory: RunArgument, format_: FormatOption = Format.table) -> None:
+    """Show the best trial of a run, and the winner's figures once there is one."""
+    from results import open_run
+    from search import show
+
+    found = show.best(open_run(run_directory), run_directory, format_.value)
+    if found is None:
+        raise errors.NoTrialSucceeded(f"{run_directory}: no trial has had the whole budget of epochs yet")
+    typer.echo(found, nl=False)
+
+
+@app.command()
+def status(run_directory: RunArgument, format_: FormatOption = Format.table) -> None:
+    """Say how far a run has come."""
+    from results import open_run
+    from search import show
+
+    typer.echo(show.status(open_run(run_directory), run_directory, format_.value), nl=False)
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option("--data", help="A known or prepared data set.")] = "optdigits",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all that is random.")] = 0,
+    set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; repeatable.")] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="The model folder to write.  [default: models/DATA]")] = None,
+    directory: DirOption = Path("data"),
+    validation: Annotated[float, typer.Option(help="Validation images: a number, or a share below 1.")] = 0.15,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all cores]")] = None,
+) -> None:
+    """Train one model without a search."""
+    import os
+
+    from search import show, single
+    from search.study import Study
+
+    section = {
+        "dataset": dataset,
+        "dir": str(directory),
+        "validation": int(validation) if validation >= 1 else validation,
+    }
+    mapping = {"data": section, "sampler": {"seed": seed}, "early_stop": {"name": "none", "max_epochs": epochs}}
+    study = Study.from_mapping(mapping, source="train")
+    out = out or Path("models") / Path(dataset).name
+    metrics = single.train(
+        out,
+        study,
+        single.configuration(set_),
+        num_threads=threads or os.cpu_count() or 1,
+        on_epoch=lambda epoch, reported: typer.echo(show.epoch_line(epoch, epochs, reported)),
+    )
+    typer.echo(show.trained(out, metrics))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a model folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, folders of them, or idx files.")],
+    format_: FormatOption = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write a Parquet table here too.")] = None,
+) -> None:
+    """Read digits from pictures."""
+    from search import reading
+
+    table = reading.read_digits(model, images)
+    if out is not None:
+        reading.write_table(table, out)
+    typer.echo(reading.printed(table, format_.value), nl=False)
+    for name, error in table.unreadable:
+        typer.echo(f"{name}: {error}", err=True)
+    if table.unreadable:
+        raise typer.Exit(1)
+
+
+def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
+    from rich.console import Console
+
+    from search import show
+    from search.progress import Progress
+
+    console = Console(soft_wrap=True, highlight=False)
+    with Progress(console) as progress:
+        outcome = search([progress])
+    typer.echo(show.outcome(outcome))
+    if outcome.signal:
+        raise typer.Exit(_SIGNALLED + outcome.signal)
+    target = outcome.run.study["objective"]["target"]
+    if require_target and target is not None and not outcome.run.reaches(target):
+        raise errors.TargetNotReached(f"{outcome.run.metric} must reach {target:g}; the winner has it not")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message on standard error and an exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except tuple(EXIT_CODES) as err:
+        code = next(code for kind, code in EXIT_CODES.items() if isinstance(err, kind))
+        typer.echo(f"error: {err}", err=True)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        sys.exit(_SIGNALLED + 2)
+    except BrokenPipeError:  # `digitsearch trials RUN | head`: nobody is left to be told.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    # Only warnings of our own are for users; those of libraries are for developers.
+    if (category is UserWarning and str(message).startswith(("runs", "/", "."))) or "log.jsonl" in str(message):
+        typer.echo(f"warning: {message}", err=True)

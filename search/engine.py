@@ -1,0 +1,198 @@
+"""The search itself: decides what is tried, stopped, tried again and recorded. Knows nothing of Ray."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results import Event, EventLog, Run, Trial
+from results.tables import TableWriter
+from search.early_stop import SuccessiveHalving
+from search.limits import Limits
+from search.retention import Retention, delete
+from search.seeds import derived
+from search.study import Study, duration_text
+from search.suggest import Suggester
+
+View = Callable[[Run, Event], None]
+
+# How a trial that was running is recorded when the search ends for one of these reasons; for any other one it has
+# been given up on, and is `stopped`.
+_GOES_ON_LATER = ("user", "error")
+
+
+class Engine:
+    """One session of a search: from its first suggestion, or from where an earlier session left it, to its end.
+
+    Whatever happens is first an event in the log; the run, the Optuna study and every view follow from it.
+
+    Args:
+        study: What to search.
+        run_directory: Where the log, the tables and the checkpoints are.
+        log: Of that directory.
+        run: The run so far: at least its study_started has been applied.
+        views: Called with the run and each new event.
+    """
+
+    def __init__(self, study: Study, run_directory: Path, log: EventLog, run: Run, views: Sequence[View] = ()) -> None:
+        self.run = run
+        self.limits = Limits(study, run)
+        self.stop_requested: str | None = None
+        self._study = study
+        self._directory = run_directory
+        self._log = log
+        self._views = views
+        self._tables = TableWriter(run_directory)
+        self._suggester = Suggester(study, run)
+        self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
+        self._retention = Retention(run, study.checkpoints.keep_best)
+        self._again = deque(trial.number for trial in run.trials.values() if not trial.ended)
+        self._live: dict[int, float] = {}  # number -> when its attempt began, on the monotonic clock
+        for trial in run.trials.values():
+            for epoch in trial.epochs:
+                if math.isfinite(epoch.metrics[run.metric]):
+                    self._halving.gives_up(trial.number, epoch.epoch, epoch.metrics[run.metric])
+        self._tables.write(run)
+
+    def record(self, event: str, /, **facts: Any) -> None:
+        """Write an event and bring everything that is made from the log up to date."""
+        written = self._log.append(event, **facts)
+        self.run.apply(written)
+        self._tables.maybe_write(self.run)
+        for view in self._views:
+            view(self.run, written)
+
+    def next_assignment(self) -> dict[str, Any] | None:
+        """What the next free slot should train; None if there is nothing (left) to begin.
+
+        A new attempt at a trial comes before a new trial.
+        """
+        if self.reason_to_end():
+            return None
+        if self._again:
+            trial = self.run.trials[self._again.popleft()]
+        elif len(self.run.trials) < self._study.budget.trials:
+            trial = self._suggested(len(self.run.trials))
+        else:
+            return None
+        self._live[trial.number] = time.monotonic()
+        start = trial.checkpoints[-1] if trial.checkpoints else None
+        return {
+            "number": trial.number,
+            "attempt": trial.attempts + 1,
+            "config": dict(trial.config),
+            "seed": trial.seed,
+            "epoch": start.epoch if start else 0,
+            "checkpoint": start.checkpoint if start else None,
+        }
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is being tried any more and nothing is left to try."""
+        return not self._live
+
+    def started(self, assignment: Mapping[str, Any]) -> None:
+        """A slot has begun with an assignment."""
+        self._live[assignment["number"]] = time.monotonic()
+        self.record("trial_started", **{key: assignment[key] for key in ("number", "attempt", "epoch")})
+
+    def reported(self, assignment: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+        """Take in a running trial's report, and say whether the trial is to be ended now.
+
+        Args:
+            assignment: As `next_assignment` gave it.
+            report: As `Session.next` gave it, and the `node`.
+        """
+        number = assignment["number"]
+        trial = self.run.trials[number]
+        if trial.state != "running":
+            return True
+        if "epoch" in report:
+            facts = {key: report[key] for key in ("epoch", "epoch_s", "node", "metrics", "checkpoint")}
+            self.record("epoch_reported", number=number, attempt=assignment["attempt"], **facts)
+        if "failure" in report:
+            self._failed(trial, report["failure"]["kind"], report["failure"]["message"])
+        elif not trial.epochs:
+            self._failed(trial, "no_report", "a training function must report at least once, got no report")
+        elif "epoch" in report and not all(math.isfinite(value) for value in report["metrics"].values()):
+            self._diverged(trial, report)
+        elif "epoch" in report and self._gives_up(trial, report):
+            self._end(trial, "stopped", "early_stop")
+        elif report["done"]:
+            whole = trial.epochs[-1].epoch >= self._study.early_stop.max_epochs
+            self._end(trial, "finished", "max_epochs" if whole else "returned")
+        else:
+            self._drop(self._retention.after_report(trial))
+        return trial.state != "running"
+
+    def lost(self, assignment: Mapping[str, Any], error_kind: str, error: str) -> None:
+        """The process that trained an assignment has died."""
+        trial = self.run.trials[assignment["number"]]
+        if trial.number not in self._live:
+            return
+        limit_s = self._study.budget.trial_wall
+        if limit_s is not None and time.monotonic() - self._live[trial.number] >= limit_s:
+            self._failed(trial, "timeout", f"a trial must end within {duration_text(limit_s)}; its process was ended")
+        elif assignment["attempt"] > self._study.failures.retries:
+            self._failed(trial, error_kind, error)
+        else:
+            facts = {"attempt": assignment["attempt"], "error_kind": error_kind, "error": error}
+            self.record("attempt_failed", number=trial.number, **facts)
+            del self._live[trial.number]
+            self._again.append(trial.number)
+
+    def reason_to_end(self) -> str | None:
+        """Why no further trial should begin and running ones should end; None while the search goes on."""
+        return self.stop_requested or self.limits.reason()
+
+    def finish(self, reason: str) -> None:
+        """End the session: no trial stays running, the tables are whole."""
+        for trial in [trial for trial in self.run.trials.values() if not trial.ended]:
+            if reason in _GOES_ON_LATER or trial.state != "running":
+                self._end(trial, "interrupted", reason)
+            else:
+                self._end(trial, "stopped", "budget" if reason == "wall" else reason)
+        self.record("study_ended", reason=reason)
+        self._tables.write(self.run)
+
+    def _suggested(self, number: int) -> Trial:
+        config = self._suggester.suggest(number)
+        self.record(
+            "trial_suggested", number=number, config=config, seed=derived(self._study.sampler.seed, "trial", number)
+        )
+        return self.run.trials[number]
+
+    def _gives_up(self, trial: Trial, report: Mapping[str, Any]) -> bool:
+        value = report["metrics"][self.run.metric]
+        self._suggester.report(trial.number, report["epoch"], value)
+        return self._halving.gives_up(trial.number, report["epoch"], value)
+
+    def _diverged(self, trial: Trial, report: Mapping[str, Any]) -> None:
+        name, value = next((n, v) for n, v in report["metrics"].items() if not math.isfinite(v))
+        if self._study.failures.nan == "prune":
+            self._end(trial, "stopped", "nan")
+        else:
+            self._failed(trial, "nan", f"{name} is {value} at epoch {report['epoch']}")
+
+    def _failed(self, trial: Trial, error_kind: str, error: str) -> None:
+        self._end(trial, "failed", "error", error_kind, error)
+
+    def _end(
+        self, trial: Trial, state: str, stop_reason: str, error_kind: str | None = None, error: str | None = None
+    ) -> None:
+        self.record(
+            "trial_ended", number=trial.number, state=state, stop_reason=stop_reason, error_kind=error_kind, error=error
+        )
+        self._live.pop(trial.number, None)
+        self._suggester.tell(trial.number, state, self.run.value(trial))
+        self._drop(self._retention.after_end(trial))
+        if trial.ended:
+            self.limits.ended(trial)
+
+    def _drop(self, paths: Sequence[str]) -> None:
+        if paths:
+            # Recorded before it is done: a log must not name a checkpoint that is gone.
+            self.record("checkpoints_dropped", paths=list(paths))
+            delete(self._directory, paths)

@@ -1,0 +1,61 @@
+"""When a whole search ends."""
+
+import time
+
+from results import Run, Trial
+from search.study import Study
+
+# With so many failures in a row and no success the fault is in the study, not in a configuration.
+MOST_FAILURES_IN_A_ROW = 10
+
+
+class Limits:
+    """Watches the trials that end, and says why the search should.
+
+    Args:
+        study: Its budget and target.
+        run: The run so far; ended trials in it count.
+    """
+
+    def __init__(self, study: Study, run: Run) -> None:
+        self._study = study
+        self._run = run
+        self._deadline = None if study.budget.wall is None else time.monotonic() + study.budget.wall - run.searched_s
+        self._best: float | None = None
+        self._num_since_best = 0
+        self._num_ended = 0
+        self._any_success = False
+        for trial in sorted((t for t in run.trials.values() if t.ended), key=lambda t: str(t.ended_at)):
+            self.ended(trial)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the wall budget is spent; None without one."""
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+
+    def ended(self, trial: Trial) -> None:
+        """Take in a trial that has just ended."""
+        self._num_ended += 1
+        self._num_since_best += 1
+        self._any_success |= trial.state in ("finished", "stopped")
+        value = self._run.value(trial) if trial.state == "finished" else None
+        plateau = self._study.budget.plateau
+        if value is not None and (self._best is None or self._improves(value, plateau.min_delta if plateau else 0.0)):
+            self._best, self._num_since_best = value, 0
+
+    def _improves(self, value: float, min_delta: float) -> bool:
+        gain = value - self._best if self._study.objective.mode == "max" else self._best - value  # type: ignore[operator]
+        return gain > min_delta
+
+    def reason(self) -> str | None:
+        """Why the search should end now, one of target, plateau, failures, wall; None while it should go on."""
+        target, plateau = self._study.objective.target, self._study.budget.plateau
+        if target is not None and self._best is not None and not self._run.better(target, self._best):
+            return "target"
+        if plateau and self._best is not None and self._num_since_best >= plateau.trials:
+            return "plateau"
+        if not self._any_success and self._run.num_failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
+            return "failures"
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return "wall"
+        return None

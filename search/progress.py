@@ -1,0 +1,122 @@
+"""A search as it goes on: a live picture in a terminal, a line for each ended trial elsewhere."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from results import Event, Run, Trial
+
+
+class Progress:
+    """A view of a run for people. Use it as a context manager and hand it to `run` as a view.
+
+    Args:
+        console: Where it is shown; what is no terminal gets plain lines.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._run: Run | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self._picture, console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, run: Run, event: Event) -> None:
+        """Take in an event."""
+        self._run = run
+        kind = event["event"]
+        if kind == "trial_ended" and (not self._live or event["state"] == "failed"):
+            self._console.print(ended_line(run, run.trials[event["number"]]), soft_wrap=True, highlight=False)
+        elif kind == "attempt_failed":
+            line = f"trial {event['number']}: {event['error']}; it will be tried again"
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+    def _picture(self) -> RenderableType:
+        run = self._run
+        if run is None:
+            return Text("starting Ray …")
+        planned = run.study["budget"]["trials"]
+        num_ended = sum(trial.ended for trial in run.trials.values())
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(run.study["name"], style="bold"),
+            ProgressBar(total=planned, completed=num_ended, width=30),
+            f"{num_ended} of {planned} trials",
+            _best_text(run),
+            time_left(run),
+        )
+        return Group(head, _running(run))
+
+
+def ended_line(run: Run, trial: Trial) -> str:
+    """One ended trial in a line."""
+    planned = run.study["budget"]["trials"]
+    start = f"trial {trial.number} of {planned}: {trial.state}"
+    if trial.state == "failed":
+        return f"{start}, {trial.error_kind}: {trial.error}; the search goes on"
+    num_epochs = trial.epochs[-1].epoch if trial.epochs else 0
+    value = run.value(trial)
+    figure = f", {run.metric} {value:.4f}" if value is not None else ""
+    why = "" if trial.stop_reason == "max_epochs" else f" ({trial.stop_reason})"
+    return f"{start}{why} after {num_epochs} epochs{figure}; best so far {_best_text(run)}"
+
+
+def _best_text(run: Run) -> str:
+    best = run.best()
+    return f"{run.metric} {run.value(best):.4f} (trial {best.number})" if best else "none yet"
+
+
+def time_left(run: Run, now: datetime | None = None) -> str:
+    """How long the search will still take at the pace so far, and at most by its wall budget."""
+    if run.started_at is None:
+        return ""
+    num_ended = sum(trial.ended for trial in run.trials.values())
+    guesses = []
+    if num_ended:
+        guesses.append(run.searched_s / num_ended * (run.study["budget"]["trials"] - num_ended))
+    wall = _wall_s(run.study["budget"])
+    if wall is not None:
+        guesses.append(wall - run.searched_s)
+    if not guesses:
+        return ""
+    since_last = ((now or datetime.now(UTC)) - run.last_at).total_seconds() if run.last_at else 0.0
+    return f"{max(min(guesses) - since_last, 0):.0f} s left"
+
+
+def _wall_s(budget: dict[str, Any]) -> float | None:
+    from search.study import Budget
+
+    return Budget.model_validate({"wall": budget["wall"]}).wall
+
+
+def _running(run: Run) -> Table:
+    table = Table(box=None, header_style="dim")
+    for heading in ("trial", "epoch", run.metric, "configuration"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "configuration" else "right")
+    most = run.study["early_stop"]["max_epochs"]
+    for trial in run.trials.values():
+        if trial.state == "running":
+            last = trial.epochs[-1] if trial.epochs else None
+            value = f"{last.metrics.get(run.metric, float('nan')):.4f}" if last else ""
+            table.add_row(str(trial.number), f"{last.epoch if last else 0}/{most}", value, configuration(trial.config))
+    return table
+
+
+def configuration(config: Any) -> str:
+    """A configuration in a line: width=16 learning_rate=0.012."""
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in config.items()
+    )

@@ -1,0 +1,194 @@
+"""A training function on one side, someone who asks for its next report on the other, in one process."""
+
+import hashlib
+import math
+import queue
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables import Data, Save, Train, Trial
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all trials of a study have in common.
+
+    Args:
+        workload: `digits` or package.module:function.
+        run_directory: Where checkpoints are written; absolute.
+        metric: The objective.
+        mode: Whether more of it is better (`max`) or less (`min`).
+        max_epochs: The whole budget of a trial.
+        every_epochs: How often a checkpoint is wanted at least.
+        trial_wall_s: After so many seconds the process is ended; None for never.
+        num_threads: CPU threads of a trial.
+        gpu: Whether a trial has a share of a GPU.
+    """
+
+    workload: str
+    run_directory: str
+    metric: str
+    mode: str
+    max_epochs: int
+    every_epochs: int
+    trial_wall_s: float | None
+    num_threads: int
+    gpu: bool
+
+
+class Unwind(BaseException):
+    """Raised inside a training function whose trial has been stopped. No `except Exception` catches it."""
+
+
+class Session:
+    """One attempt at one trial, trained in a thread that waits after each report until the next is asked for.
+
+    Args:
+        train: The workload's function.
+        terms: What the study says.
+        data: What the function finds in `trial.data`.
+        assignment: `number`, `config`, `seed`, and to go on from: `epoch`, `checkpoint` (relative path or None).
+    """
+
+    def __init__(self, train: Train, terms: Terms, data: Data | None, assignment: Mapping[str, Any]) -> None:
+        self._terms = terms
+        self._folder = Path(terms.run_directory) / "checkpoints" / f"trial-{assignment['number']:04d}"
+        self._epoch = int(assignment["epoch"])
+        self._best: float | None = None
+        self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=1)
+        self._go_on = threading.Semaphore(0)
+        self._stopped = False
+        self._resumed_at = time.perf_counter()
+        checkpoint = assignment["checkpoint"]
+        trial = Trial(
+            data=data,
+            seed=assignment["seed"],
+            device="cuda" if terms.gpu else "cpu",
+            num_threads=terms.num_threads,
+            max_epochs=terms.max_epochs,
+            report=self._report,
+            epoch=self._epoch,
+            checkpoint=Path(terms.run_directory) / checkpoint if checkpoint else None,
+        )
+        arguments = (train, dict(assignment["config"]), trial)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="trial", daemon=True)
+        self._thread.start()
+
+    def next(self) -> dict[str, Any]:
+        """The next report: `epoch, epoch_s, metrics, checkpoint, done`, or, as the last one, `failure` (with `kind`,
+        `message`), or only `done` where the function returned before it had reported `max_epochs` times."""
+        self._resumed_at = time.perf_counter()
+        self._go_on.release()
+        report = self._reports.get()
+        if report.get("epoch") == self._terms.max_epochs:
+            # Let the function come to its own end: what it does after its last report is part of it.
+            self._go_on.release()
+            last = self._reports.get()
+            report = {**report, "done": True} if "failure" not in last else last
+        return report
+
+    def close(self) -> None:
+        """Unwind the function, if it still runs, at its next report."""
+        self._stopped = True
+        self._go_on.release()
+
+    def join(self, timeout_s: float) -> bool:
+        """Whether the function has come to its end within the time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self, train: Train, config: dict[str, Any], trial: Trial) -> None:
+        self._go_on.acquire()
+        try:
+            returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
+            if returned is not None:
+                message = f"a training function must return None and report its metrics, got {type(returned).__name__}"
+                self._reports.put({"failure": {"kind": "return_value", "message": message}, "done": True})
+            else:
+                self._reports.put({"done": True})
+        except Unwind:
+            pass
+        except BaseException as err:  # Whatever a workload does, it must not take the process along.
+            self._reports.put({"failure": {"kind": _kind(err), "message": _described(err)}, "done": True})
+
+    def _report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
+        if self._stopped:
+            raise Unwind
+        epoch_s = time.perf_counter() - self._resumed_at
+        self._epoch += 1
+        if self._epoch > self._terms.max_epochs:
+            raise RuntimeError(f"a trial must report {self._terms.max_epochs} times at most, got one more")
+        numbers = {str(name): _number(name, value) for name, value in metrics.items()}
+        if self._terms.metric not in numbers:
+            raise MissingMetric(f"must report {self._terms.metric!r}, got {', '.join(numbers) or 'nothing'}")
+        checkpoint = self._checkpoint(save) if save and self._wants_checkpoint(numbers) else None
+        self._reports.put(
+            {"epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": checkpoint, "done": False}
+        )
+        self._go_on.acquire()
+        if self._stopped:
+            raise Unwind
+
+    def _wants_checkpoint(self, metrics: Mapping[str, float]) -> bool:
+        value = metrics[self._terms.metric]
+        if not all(math.isfinite(number) for number in metrics.values()):
+            return False
+        # Equal counts as better, as in results.Run.best_epoch: of equal epochs the latest is the best.
+        sign = 1.0 if self._terms.mode == "max" else -1.0
+        improves = self._best is None or sign * value >= sign * self._best
+        self._best = value if improves else self._best
+        return improves or self._epoch % self._terms.every_epochs == 0 or self._epoch == self._terms.max_epochs
+
+    def _checkpoint(self, save: Callable[[Path], None]) -> dict[str, str]:
+        folder = self._folder / f"epoch-{self._epoch:04d}"
+        unfinished = folder.with_suffix(".tmp")
+        for leftover in (unfinished, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        save(unfinished)
+        digest = folder_sha256(unfinished)
+        unfinished.rename(folder)
+        return {"path": str(folder.relative_to(self._terms.run_directory)), "sha256": digest}
+
+
+class MissingMetric(RuntimeError):
+    """A report lacks the metric that the study searches for."""
+
+
+def folder_sha256(folder: Path) -> str:
+    """One digest of the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _number(name: str, value: object) -> float:
+    # NumPy's and PyTorch's scalars become Python's own; an int stays one.
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"the metric {name!r} must be a number, got {value!r}")
+    return value
+
+
+def _kind(err: BaseException) -> str:
+    if isinstance(err, MissingMetric):
+        return "missing_metric"
+    # PyTorch raises its own OutOfMemoryError; known by its name, since a workload need not have PyTorch.
+    return "oom" if isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError" else "exception"
+
+
+def _described(err: BaseException) -> str:
+    if isinstance(err, MissingMetric):
+        return str(err)
+    frames = traceback.extract_tb(err.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(err).__name__}: {err}{where}"

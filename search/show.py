@@ -1,0 +1,185 @@
+"""What verbs print, as text: made from a run, for people (table) and for programs (json, csv)."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from results import Run, Trial
+from search.progress import configuration, time_left
+
+
+def trials(run: Run, format_: str) -> str:
+    """All trials that have started, by number."""
+    started = [trial for _, trial in sorted(run.trials.items()) if trial.state]
+    if format_ == "table":
+        headings = ("number", "state", "reason", "epochs", run.metric, "configuration")
+        return text_table(headings, [_row(run, trial) for trial in started])
+    return rows([_record(run, trial) for trial in started], format_)
+
+
+def best(run: Run, run_directory: Path, format_: str) -> str | None:
+    """The best trial, and the winner's figures once it is crowned; None while no trial has had the whole budget."""
+    trial = run.best()
+    if trial is None:
+        return None
+    record = {**_record(run, trial), **({"winner": run.winner["metrics"]} if run.winner else {})}
+    if format_ != "table":
+        flat = {**record, **record.pop("winner", {})}
+        return rows([flat], format_) if format_ == "csv" else json.dumps(record, indent=2) + "\n"
+    lines = [("trial", str(trial.number)), (run.metric, f"{run.value(trial):.4f}")]
+    if run.winner:
+        lines += [
+            (name, _figure(value)) for name, value in run.winner["metrics"].items() if name not in ("trial", run.metric)
+        ]
+        lines.append(("model", str(run_directory / "best")))
+    lines += [(name, _figure(value)) for name, value in trial.config.items()]
+    return text_table(("what", "value"), lines)
+
+
+def status(run: Run, run_directory: Path, format_: str) -> str:
+    """How far a run has come."""
+    states = ("running", "finished", "stopped", "failed", "interrupted")
+    top = run.best()
+    record: dict[str, Any] = {
+        "name": run.study["name"],
+        "run": str(run_directory),
+        "planned": run.study["budget"]["trials"],
+        **{state: run.count(state) for state in states},
+        "best_trial": top.number if top else None,
+        f"best_{run.metric}": run.value(top) if top else None,
+        "searched_s": round(run.searched_s, 1),
+        "ended": run.ended,
+    }
+    if format_ != "table":
+        return rows([record], format_) if format_ == "csv" else json.dumps(record, indent=2) + "\n"
+    lines = [(name, _figure(value)) for name, value in record.items()]
+    if run.ended is None:
+        lines.append(("left", time_left(run)))
+    return text_table(("what", "value"), lines)
+
+
+def outcome(ended: Any) -> str:
+    """The last lines of a search: what was found, where it lies, what to type next."""
+    run, directory = ended.run, ended.run_directory
+    num_ended = run.count("finished", "stopped", "failed")
+    counts = ", ".join(f"{run.count(s)} {s}" for s in ("finished", "stopped", "failed", "interrupted") if run.count(s))
+    planned = run.study["budget"]["trials"]
+    head = f"{run.study['name']}: {num_ended} of {planned} trials in {run.searched_s:.0f} s ({counts})"
+    if ended.reason == "user":
+        return f"{head}\ninterrupted; go on with: digitsearch resume {directory}"
+    metrics = run.winner["metrics"]
+    lines = [
+        head,
+        f"ended by: {ended.reason}",
+        f"winner: trial {run.winner['number']}, {_winner_figures(run, metrics)}",
+    ]
+    lines.append(f"  {configuration(run.trials[run.winner['number']].config)}")
+    lines += [
+        f"model:  {directory / 'best'}",
+        f"tables: {directory / 'trials.parquet'}, {directory / 'epochs.parquet'}",
+    ]
+    lines += ["next:", f"  digitsearch trials {directory}", f"  digitsearch best {directory}"]
+    if "test_accuracy" in metrics:
+        lines.append(f"  digitsearch predict {directory} digit.png")
+    return "\n".join(lines)
+
+
+def _winner_figures(run: Run, metrics: Mapping[str, Any]) -> str:
+    if "test_accuracy" not in metrics:
+        return f"{run.metric} {metrics[run.metric]:.4f}"
+    return accuracies(metrics)
+
+
+def accuracies(metrics: Mapping[str, Any]) -> str:
+    """The two figures of metrics.json that matter, with what they were measured on."""
+    low, high = metrics["test_accuracy_interval"]
+    return (
+        f"validation accuracy {metrics['val_accuracy']:.4f} (n={metrics['num_validation']}), "
+        f"test accuracy {metrics['test_accuracy']:.4f} (n={metrics['num_test']}, 95 % interval {low:.4f} to {high:.4f})"
+    )
+
+
+def description(about: Any) -> str:
+    """What a data set holds."""
+    lines = [f"{about.name}: {about.height} x {about.width} pixels, {len(about.class_names)} classes, in {about.where}"]
+    counts = [
+        (name, str(about.train.per_class[i]), str(about.test.per_class[i])) for i, name in enumerate(about.class_names)
+    ]
+    counts.append(("all", str(about.train.count), str(about.test.count)))
+    return "\n".join(lines) + "\n" + text_table(("class", "training images", "test images"), counts).rstrip("\n")
+
+
+def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
+    """One epoch of `digitsearch train`."""
+    return (
+        f"epoch {epoch} of {epochs}: train_loss {metrics['train_loss']:.4f}, val_loss {metrics['val_loss']:.4f}, "
+        f"val_accuracy {metrics['val_accuracy']:.4f}, {metrics['images_per_s']:.0f} images/s"
+    )
+
+
+def trained(out: Path, metrics: Mapping[str, Any]) -> str:
+    """The last lines of `digitsearch train`."""
+    found = f"best epoch {metrics['epoch']}: {accuracies(metrics)}"
+    return f"{found}\nmodel: {out}\nnext:\n  digitsearch predict {out} digit.png"
+
+
+def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A plain table for people; as wide as it needs to be."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    text = io.StringIO()
+    Console(file=text, width=10_000, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def rows(records: Sequence[Mapping[str, Any]], format_: str) -> str:
+    """Records for programs: a JSON list, or CSV with a heading."""
+    if format_ == "json":
+        return json.dumps(list(records), indent=2) + "\n"
+    names = list(dict.fromkeys(name for record in records for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _row(run: Run, trial: Trial) -> tuple[str, ...]:
+    value = run.value(trial)
+    reason = trial.error_kind or trial.stop_reason or ""
+    num_epochs = str(trial.epochs[-1].epoch if trial.epochs else 0)
+    figure = "" if value is None else f"{value:.4f}"
+    return str(trial.number), trial.state or "", reason, num_epochs, figure, configuration(trial.config)
+
+
+def _record(run: Run, trial: Trial) -> dict[str, Any]:
+    top = run.best_epoch(trial)
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "stop_reason": trial.stop_reason,
+        "error_kind": trial.error_kind,
+        "error": trial.error,
+        "attempts": trial.attempts,
+        "epochs": trial.epochs[-1].epoch if trial.epochs else 0,
+        "best_epoch": top.epoch if top else None,
+        **{f"param_{name}": trial.config.get(name) for name in run.parameters},
+        **{f"metric_{name}": value for name, value in (top.metrics if top else {}).items()},
+    }
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.4f}"
+    if isinstance(value, list):
+        return " to ".join(_figure(entry) for entry in value)
+    return "" if value is None else str(value)

@@ -1,0 +1,110 @@
+"""Train one model, without a search and without Ray."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search import yaml_text
+from search.errors import StudyError, UsageError
+from search.study import Study
+from search.winner import scores
+from search.workloads import load_data
+from spaces import DIGITS, SpaceError
+from trainables import Data, Save, Trial
+
+
+def train(
+    out: Path,
+    study: Study,
+    config: Mapping[str, Any],
+    *,
+    num_threads: int,
+    on_epoch: Callable[[int, Mapping[str, float]], None],
+) -> dict[str, Any]:
+    """Train one model and write it as the same kind of folder as a run's `best/`.
+
+    Args:
+        out: The folder to make; must not exist.
+        study: Its data, seed and `early_stop.max_epochs` are used.
+        config: A whole configuration of the space `digits`.
+        num_threads: CPU threads.
+        on_epoch: Called after each epoch with its number and metrics.
+
+    Returns:
+        What metrics.json says: figures of the best epoch by validation, and of the test part, read once, at the end.
+
+    Raises:
+        UsageError: `out` exists already, or can't be written.
+    """
+    import torch
+
+    from trainables import digits
+
+    if out.exists():
+        raise UsageError(f"--out: {str(out)!r} is there already; name another folder or delete it")
+    data = load_data(study)
+    assert data is not None and study.data is not None
+    seed, max_epochs = study.sampler.seed, study.early_stop.max_epochs
+    with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch:
+        keeper = _Best(Path(scratch), on_epoch)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        digits.train(config, Trial(data, seed, device, num_threads, max_epochs, keeper.report))
+        return _write(out, study, config, data, keeper)
+
+
+class _Best:
+    """Takes the reports and keeps the checkpoint of the best epoch; of equal ones the latest."""
+
+    def __init__(self, folder: Path, on_epoch: Callable[[int, Mapping[str, float]], None]) -> None:
+        self.folder = folder
+        self.epoch = 0
+        self.metrics: Mapping[str, float] = {"val_accuracy": 0.0}
+        self._num_epochs = 0
+        self._on_epoch = on_epoch
+
+    def report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
+        self._num_epochs += 1
+        self._on_epoch(self._num_epochs, metrics)
+        if save and metrics["val_accuracy"] >= self.metrics["val_accuracy"]:
+            self.epoch, self.metrics = self._num_epochs, metrics
+            save(self.folder)
+
+
+def _write(out: Path, study: Study, config: Mapping[str, Any], data: Data, best: _Best) -> dict[str, Any]:
+    from search.winner import digits_model
+    from trainables import model
+    from trainables.datasets import load_part
+
+    assert study.data is not None
+    trained = digits_model(study.data, best.folder, config, data, seed=study.sampler.seed, epochs=best.epoch)
+    test = load_part(study.data.dataset, Path(study.data.dir), "test")
+    metrics = {"epoch": best.epoch, "seed": study.sampler.seed, **scores(trained, data, test.images, test.labels)}
+    metrics["num_parameters"] = best.metrics["num_parameters"]
+    try:
+        model.write(out, trained, metrics)
+    except OSError as err:
+        raise UsageError(f"--out: {str(out)!r} must be a folder that can be written, got: {err.strerror}") from err
+    return metrics
+
+
+def configuration(overrides: Sequence[str]) -> dict[str, Any]:
+    """The default configuration of the workload `digits` with `width=32` and the like put in.
+
+    Raises:
+        StudyError: An override names no parameter, one that does not apply, or a value out of range.
+    """
+    from trainables.digits import DEFAULTS
+
+    given: dict[str, Any] = {}
+    for override in overrides:
+        name, sign, value = override.partition("=")
+        if not sign:
+            raise StudyError(f"--set needs name=value, got {override!r}; like --set width=16")
+        given[name] = yaml_text.load(value)
+    config = DIGITS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
+    try:
+        DIGITS.check({**config, **given})
+    except SpaceError as err:
+        raise StudyError(f"--set: {err}") from err
+    return config

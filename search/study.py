@@ -1,0 +1,384 @@
+"""The study file: what is searched, how, for how long and where. Values check themselves on the driver."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from search import yaml_text
+from search.errors import StudyError
+from spaces import NAMED, Choice, Int, Space, SpaceError
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: object) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value) if isinstance(value, str) else None
+    seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise PydanticCustomError("duration", "must be a duration like 90s, 30m or 2h")
+    return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as a study file writes them, in the largest unit that leaves a whole number: 90s, 30m, 2h."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _UNITS_S[unit] and seconds % _UNITS_S[unit] == 0:
+            return f"{seconds / _UNITS_S[unit]:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def _space(value: object) -> Space:
+    if isinstance(value, Space):
+        return value
+    if isinstance(value, str):
+        if value not in NAMED:
+            raise PydanticCustomError("space", "{m}", {"m": _unknown("space", value, NAMED) + "; or a mapping"})
+        return NAMED[value]
+    try:
+        return Space.from_mapping(value)
+    except SpaceError as err:
+        raise PydanticCustomError("space", "{m}", {"m": str(err)}) from err
+
+
+def _check_digits_space(space: Space) -> None:
+    """A space of the workload's own may have fewer parameters (the rest keep their defaults) and other ranges."""
+    known = NAMED["digits"].parameters
+    for name, parameter in space.parameters.items():
+        if name not in known:
+            raise PydanticCustomError(
+                "space", "space.{m}", {"m": _unknown("parameter of the workload digits", name, known)}
+            )
+        theirs = known[name]
+        if isinstance(theirs, Choice) and isinstance(theirs.options[0], str | bool):
+            wrong = [v for v in getattr(parameter, "options", ("a range",)) if not theirs.contains(v)]
+            if wrong:
+                most = ", ".join(map(str, theirs.options))
+                message = f"space.{name} must choose among {most}, got {wrong[0]!r}"
+                raise PydanticCustomError("space", "{m}", {"m": message})
+        elif isinstance(theirs, Int) and not isinstance(parameter, Int | Choice):
+            raise PydanticCustomError("space", "space.{m} must be of whole numbers: int or choice", {"m": name})
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    PlainSerializer(duration_text),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*[smhd]$", "examples": ["90s", "30m", "2h"]}),
+]
+SpaceField = Annotated[
+    Space,
+    BeforeValidator(_space),
+    PlainSerializer(lambda space: space.to_mapping()),
+    WithJsonSchema({"anyOf": [{"enum": sorted(NAMED)}, {"type": "object"}]}),
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+
+
+class DataSection(_Section):
+    """What is trained on."""
+
+    dataset: str = Field("optdigits", description="A known data set, or the path of a folder of images.")
+    dir: str = Field("data", description="Where prepared data sets lie.")
+    validation: int | float = Field(0.15, description="Validation images: a number, or a share below 1.")
+    split_seed: int = Field(0, ge=0, description="Decides which training images are for validation.")
+
+    @field_validator("validation")
+    @classmethod
+    def _some_but_not_all(cls, value: int | float) -> int | float:
+        if not (0 < value < 1 or (isinstance(value, int) and value >= 1)):
+            raise PydanticCustomError("validation", "must be a number of images >= 1 or a share between 0 and 1")
+        return value
+
+
+class Objective(_Section):
+    """What is searched for."""
+
+    metric: str = Field("val_accuracy", description="A metric that the workload reports each epoch.")
+    mode: Literal["max", "min"] = Field("max", description="Whether more is better.")
+    target: float | None = Field(None, description="The search ends once a finished trial is this good.")
+
+
+class Sampler(_Section):
+    """Who suggests the next configuration."""
+
+    name: Literal["tpe", "random"] = Field("tpe", description="Tree-structured Parzen estimator, or at random.")
+    seed: int = Field(0, ge=0, lt=2**31, description="The one seed; all others are derived from it.")
+
+
+class EarlyStop(_Section):
+    """When a trial is given up."""
+
+    name: Literal["asha", "none"] = Field("asha", description="Asynchronous successive halving, or never.")
+    grace_epochs: int = Field(1, ge=1, description="The first rung: no trial is stopped before it.")
+    max_epochs: int = Field(8, ge=1, description="A trial's whole budget; schedules end there.")
+    reduction: int = Field(3, ge=2, description="One in so many trials goes on from each rung.")
+
+    @model_validator(mode="after")
+    def _grace_within_budget(self) -> "EarlyStop":
+        if self.grace_epochs > self.max_epochs:
+            raise PydanticCustomError(
+                "early_stop",
+                "grace_epochs must be at most max_epochs, got {grace} > {most}",
+                {"grace": self.grace_epochs, "most": self.max_epochs},
+            )
+        return self
+
+
+class Plateau(_Section):
+    """When more of the same is no use."""
+
+    trials: int = Field(20, ge=1, description="Give up after so many ended trials without progress.")
+    min_delta: float = Field(0.0, ge=0, description="What counts as progress.")
+
+
+class Budget(_Section):
+    """When the search ends."""
+
+    trials: int = Field(20, ge=1, description="How many configurations are tried.")
+    wall: Duration | None = Field(None, description="How long the search may take, over all its sessions.")
+    trial_wall: Duration | None = Field(None, description="How long one trial may take; then its process is ended.")
+    plateau: Plateau | None = Field(None, description="End when the best has not moved for a while.")
+
+
+class Resources(_Section):
+    """What each trial is given."""
+
+    cpu: int = Field(1, ge=1, description="CPU cores, which are also its threads.")
+    gpu: float = Field(0, ge=0, description="GPUs; a fraction shares one.")
+    concurrent: int | Literal["auto"] = Field("auto", description="Trials at once; auto: as many as fit.")
+
+    @field_validator("concurrent")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise PydanticCustomError("concurrent", "must be at least 1, or auto")
+        return value
+
+
+class Failures(_Section):
+    """What a failed trial means."""
+
+    retries: int = Field(2, ge=0, description="How often a trial whose process died is tried again.")
+    nan: Literal["fail", "prune"] = Field("fail", description="What a trial is that reports nan or infinity.")
+
+
+class Checkpoints(_Section):
+    """What is kept of the trials."""
+
+    every_epochs: int = Field(1, ge=1, description="A checkpoint after every so many epochs, and the last.")
+    keep_best: int = Field(3, ge=1, description="How many of the best trials keep theirs.")
+
+
+class Study(_Section):
+    """One whole search. A frozen value; `study.yaml` in a run directory holds one with every default written out."""
+
+    name: str = Field("study", description="Names the run directory.")
+    workload: str = Field("digits", description="`digits`, or package.module:function.")
+    data: DataSection | None = Field(DataSection(), description="null for a workload that brings its own.")
+    objective: Objective = Objective()
+    space: SpaceField = Field(default_factory=lambda: NAMED["digits"], description="A named space or a mapping.")
+    sampler: Sampler = Sampler()
+    early_stop: EarlyStop = EarlyStop()
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    failures: Failures = Failures()
+    checkpoints: Checkpoints = Checkpoints()
+    output: str = Field("runs", description="Where run directories are made.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+            raise PydanticCustomError("name", "must be letters, digits, dots, dashes and underscores, for a folder")
+        return value
+
+    @field_validator("workload")
+    @classmethod
+    def _is_known_or_importable(cls, value: str) -> str:
+        if value != "digits" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            message = _unknown("workload", value, ["digits"]) + "; or package.module:function"
+            raise PydanticCustomError("workload", "{m}", {"m": message})
+        return value
+
+    @model_validator(mode="after")
+    def _digits_needs_data_and_its_space(self) -> "Study":
+        if self.workload == "digits" and self.data is None:
+            raise PydanticCustomError("data", "data must name a data set for the workload digits, got null")
+        if self.workload == "digits":
+            _check_digits_space(self.space)
+        return self
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the run of this study lies."""
+        return Path(self.output) / self.name
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The study as plain values, every default written out; `from_mapping` reads it back."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The study as a study file, every default written out."""
+        return yaml_text.dump(self.to_mapping())
+
+    @classmethod
+    def from_mapping(
+        cls, mapping: object, *, source: str = "study", text: str | None = None, overrides: Sequence[str] = ()
+    ) -> "Study":
+        """Check plain values.
+
+        Args:
+            mapping: What a study file says, overrides and all.
+            source: Whose values they are, for messages.
+            text: The YAML that they were read from, for line numbers.
+            overrides: What of it came from the command line, for messages.
+
+        Raises:
+            StudyError: A line for each thing that must be put right.
+        """
+        if not isinstance(mapping, dict):
+            raise StudyError(f"{source}: a study must be a mapping of keys to values, got {mapping!r}")
+        try:
+            return cls.model_validate(mapping)
+        except ValidationError as err:
+            raise StudyError("\n".join(_message(error, source, text, overrides) for error in err.errors())) from err
+
+
+def built_in_studies() -> list[str]:
+    """The names of the studies that come along."""
+    return sorted(path.name.removesuffix(".yaml") for path in files("search").joinpath("studies").iterdir())
+
+
+def load_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file or a built-in study.
+
+    Args:
+        name_or_path: `quickstart`, say, or the path of a YAML file.
+        overrides: `budget.trials=5` and the like, applied before anything is checked.
+
+    Raises:
+        StudyError: It is not there, is no study, or an override names no key.
+    """
+    source, text = _read(name_or_path)
+    try:
+        mapping = yaml_text.load(text)
+    except StudyError as err:
+        raise StudyError(f"{source}: {err}") from err
+    mapping = {} if mapping is None else mapping
+    if not isinstance(mapping, dict):
+        raise StudyError(f"{source}: a study must be a mapping of keys to values, got {mapping!r}")
+    mapping.setdefault("name", Path(name_or_path).name.removesuffix(".yaml").removesuffix(".yml"))
+    return Study.from_mapping(overridden(mapping, overrides), source=source, text=text, overrides=overrides)
+
+
+def overridden(mapping: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The mapping with each `key.key=value` of `overrides` put in; values are YAML."""
+    changed = dict(mapping)
+    for override in overrides:
+        path, sign, value = override.partition("=")
+        if not sign or not all(path.split(".")):
+            raise StudyError(f"--set needs key.key=value, got {override!r}; like --set budget.trials=5")
+        *parents, last = path.split(".")
+        section = changed
+        for key in parents:
+            inner = section.get(key)
+            section[key] = dict(inner) if isinstance(inner, Mapping) else {}
+            section = section[key]
+        try:
+            section[last] = yaml_text.load(value)
+        except StudyError as err:
+            raise StudyError(f"--set {path}: {err}") from err
+    return changed
+
+
+def _read(name_or_path: str) -> tuple[str, str]:
+    path = Path(name_or_path)
+    if name_or_path in built_in_studies():
+        built_in = files("search").joinpath("studies", f"{name_or_path}.yaml")
+        return name_or_path, built_in.read_text(encoding="utf-8")
+    if not path.is_file():
+        known = ", ".join(built_in_studies())
+        raise StudyError(
+            f"unknown study {name_or_path!r}: no such file, and the built-in ones are {known}"
+            f"{_suggest(name_or_path, built_in_studies())}"
+        )
+    try:
+        return name_or_path, path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise StudyError(f"{name_or_path}: a study must be a readable UTF-8 text file; {err}") from err
+
+
+def _unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    return f"unknown {what} {got!r}; known: {', '.join(known)}{_suggest(got, list(known))}"
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequence[str]) -> str:
+    # A union names its member types in the location; only the keys are the user's.
+    path = [key for key in error["loc"] if not (isinstance(key, str) and key in ("int", "float", "literal['auto']"))]
+    key = ".".join(map(str, path))
+    if any(f"{key}.".startswith(f"{override.partition('=')[0]}.") for override in overrides):
+        return f"--set: {_complaint(error, path)}"
+    line = yaml_text.line_of(text, path) if text else None
+    where = f"{source}, line {line}" if line else source
+    return f"{where}: {_complaint(error, path)}"
+
+
+def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
+    key, got, kind = ".".join(map(str, path)), error["input"], error["type"]
+    context = error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = list(_section_at(path[:-1]).model_fields)
+        inside = f" in {'.'.join(map(str, path[:-1]))}" if len(path) > 1 else ""
+        return _unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
+    if kind == "literal_error" and key == "sampler.name":
+        return _unknown("sampler", str(got), ["tpe", "random"])
+    if kind in ("space", "workload", "early_stop", "data"):
+        prefix = "space." if path == ["space"] and ":" in error["msg"].split(";")[0] else ""
+        return prefix + error["msg"]
+    must = {
+        "int_type": "must be a whole number",
+        "float_type": "must be a number",
+        "string_type": "must be text",
+        "bool_type": "must be true or false",
+        "literal_error": f"must be {context.get('expected', '')}",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than": f"must be below {context.get('lt')}",
+        "model_type": "must be a mapping of keys to values",
+        "finite_number": "must be a finite number",
+    }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
+    return f"{key} {must}, got {got!r}"
+
+
+def _section_at(path: Sequence[str | int]) -> type[BaseModel]:
+    section: type[BaseModel] = Study
+    for key in path:
+        annotation = section.model_fields[str(key)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return section

@@ -1,0 +1,141 @@
+"""The Optuna study behind a search: asked for configurations, told the state and the curve of every trial."""
+
+import math
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from results import Run, open_run
+from search.seeds import derived
+from search.study import Sampler, Study
+from spaces import Choice, Int, Parameter, Value
+
+# Optuna has no state for a trial that may yet go on; one that was interrupted counts for nothing until then.
+_STATES = {
+    "running": TrialState.RUNNING,
+    "finished": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "interrupted": TrialState.FAIL,
+}
+
+
+class Suggester:
+    """Suggests configurations from what is known.
+
+    Each is drawn with a seed of its own, made from the study's seed and the trial's number: a suggestion depends on
+    those two and on what has been told so far, not on how often the process was restarted.
+
+    Args:
+        study: Its space, sampler and objective.
+        run: The run so far. Its trials are told first; those that may go on are held as running.
+    """
+
+    def __init__(self, study: Study, run: Run) -> None:
+        self._settings = study.sampler
+        self._space = study.space
+        self.optuna_study = _empty(study)
+        self._trials: dict[int, optuna.Trial] = {}
+        for _, trial in sorted(run.trials.items()):
+            frozen = _frozen(run, trial.number, study)
+            self.optuna_study.add_trial(frozen)
+            if frozen.state == TrialState.RUNNING:
+                self._trials[trial.number] = optuna.Trial(self.optuna_study, trial.number)
+
+    def suggest(self, number: int) -> dict[str, Value]:
+        """A configuration for the trial of this number, which must be the next."""
+        self.optuna_study.sampler = _sampler(self._settings, derived(self._settings.seed, "suggest", number))
+        trial = self.optuna_study.ask()
+        assert trial.number == number, "trials are numbered without gaps"
+        self._trials[number] = trial
+        return self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """A running trial's objective after an epoch."""
+        with warnings.catch_warnings():
+            # A retried trial repeats the epochs after its checkpoint; Optuna keeps the first value and says so.
+            warnings.simplefilter("ignore")
+            self._trials[number].report(value, epoch)
+
+    def tell(self, number: int, state: str, value: float | None) -> None:
+        """How a trial ended.
+
+        Args:
+            number: The trial's.
+            state: As in trials.parquet.
+            value: The objective at its best epoch, for a finished one.
+        """
+        trial = self._trials.pop(number)
+        self.optuna_study.tell(trial, value if state == "finished" else None, state=_STATES[state])
+
+
+def optuna_study(run_directory: str | Path) -> optuna.Study:
+    """The Optuna study of a run, in memory, made from its log; for Optuna's own plots and importances.
+
+    Raises:
+        RunError: It is not a run directory.
+    """
+    run = open_run(Path(run_directory))
+    study = Study.from_mapping(run.study)
+    made = _empty(study)
+    for _, trial in sorted(run.trials.items()):
+        if trial.state:
+            made.add_trial(_frozen(run, trial.number, study, going_on=run.ended is None))
+    return made
+
+
+def _empty(study: Study) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    direction = StudyDirection.MAXIMIZE if study.objective.mode == "max" else StudyDirection.MINIMIZE
+    return optuna.create_study(direction=direction, study_name=study.name)
+
+
+def _frozen(run: Run, number: int, study: Study, going_on: bool = True) -> optuna.trial.FrozenTrial:
+    trial = run.trials[number]
+    state = _STATES[trial.state or "running"]
+    if going_on and trial.state == "interrupted":
+        state = TrialState.RUNNING
+    curve = {epoch.epoch: epoch.metrics[run.metric] for epoch in trial.epochs if run.metric in epoch.metrics}
+    curve = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
+    value = run.value(trial) if state == TrialState.COMPLETE else None
+    if state == TrialState.PRUNED and curve:
+        value = curve[max(curve)]
+    space = study.space.parameters
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=dict(trial.config),
+        distributions={name: _distribution(space[name]) for name in trial.config},
+        intermediate_values=curve,
+    )
+
+
+def _sampler(settings: Sampler, seed: int) -> BaseSampler:
+    if settings.name == "random":
+        return RandomSampler(seed=seed)
+    # Spelled out, since Optuna's defaults have changed between versions. `group` models each set of parameters
+    # that apply together; without it those behind a condition would be drawn at random.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=10)
+
+
+def _suggested(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
+    if isinstance(parameter, Choice):
+        return trial.suggest_categorical(name, parameter.options)  # type: ignore[return-value]
+    if isinstance(parameter, Int):
+        return trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(parameter.options)
+    if isinstance(parameter, Int):
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)

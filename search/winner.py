@@ -1,0 +1,140 @@
+"""The winner: the best of the trials that had the whole budget. It alone meets the test part, once, at the end."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from results import Epoch, Run, Trial
+from search.errors import NoTrialSucceeded, StudyFailed
+from search.session import folder_sha256
+from search.study import DataSection, Study
+from trainables import Data
+
+
+def crown(study: Study, run_directory: Path, run: Run, data: Data | None) -> dict[str, Any]:
+    """Make `best/` of the winner's best checkpoint.
+
+    Args:
+        study: What was searched.
+        run_directory: Gets `best/`.
+        run: Ended.
+        data: As the trials had it; its validation part is evaluated again.
+
+    Returns:
+        `number`, `epoch` and `metrics`, the facts of the event winner_chosen.
+
+    Raises:
+        NoTrialSucceeded: No trial had the whole budget.
+        StudyFailed: The winner's checkpoint is missing or damaged.
+    """
+    trial = run.best()
+    if trial is None:
+        raise NoTrialSucceeded(_why_none(run))
+    epoch = run.best_epoch(trial)
+    assert epoch is not None, "a ranked trial has a best epoch"
+    facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
+    if study.workload == "digits" and study.data is not None and data is not None:
+        metrics = _write_digits(study.data, run_directory, trial, epoch, data, facts)
+    else:
+        metrics = _write_other(study, run_directory, trial, epoch, facts)
+    return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics}
+
+
+def _why_none(run: Run) -> str:
+    failed, stopped = run.count("failed"), run.count("stopped", "interrupted")
+    if failed and not stopped:
+        errors = [trial.error or "" for trial in run.trials.values() if trial.state == "failed"]
+        commonest = max(set(errors), key=errors.count)
+        return f"no trial succeeded: all {failed} failed, {errors.count(commonest)} of them with: {commonest}"
+    return (
+        f"no trial had the whole budget of epochs: {stopped} were stopped, {failed} failed; "
+        "give the search more budget.wall or budget.trials, or fewer early_stop.max_epochs"
+    )
+
+
+def _checkpoint(run_directory: Path, trial: Trial, epoch: Epoch) -> Path:
+    folder = run_directory / (epoch.checkpoint or "checkpoints")
+    if epoch.checkpoint is None or not folder.is_dir() or folder_sha256(folder) != epoch.sha256:
+        raise StudyFailed(
+            f"trial {trial.number}: its checkpoint of epoch {epoch.epoch} must be in {str(folder)!r} as it was "
+            "written, got a damaged one or none"
+        )
+    return folder
+
+
+def _write_digits(
+    section: DataSection, run_directory: Path, trial: Trial, epoch: Epoch, data: Data, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    from trainables import model
+    from trainables.datasets import load_part
+
+    checkpoint = _checkpoint(run_directory, trial, epoch)
+    winner = digits_model(section, checkpoint, trial.config, data, seed=trial.seed, epochs=epoch.epoch)
+    test = load_part(section.dataset, Path(section.dir), "test")
+    metrics = {**facts, **scores(winner, data, test.images, test.labels)}
+    metrics["num_parameters"] = epoch.metrics["num_parameters"]
+    model.write(run_directory / "best", winner, metrics)
+    return metrics
+
+
+def digits_model(
+    section: DataSection, checkpoint: Path, config: Mapping[str, Any], data: Data, *, seed: int, epochs: int
+) -> Any:
+    """The `trainables.model.Model` that a checkpoint of the workload `digits` makes."""
+    from trainables import digits, model
+    from trainables.datasets import describe
+
+    about = describe(section.dataset, Path(section.dir))
+    card = model.Card(
+        config=dict(config),
+        height=about.height,
+        width=about.width,
+        class_names=tuple(about.class_names),
+        mean=data.mean,
+        std=data.std,
+        dataset=section.dataset,
+        seed=seed,
+        epochs=epochs,
+    )
+    return model.make(card, digits.averaged_weights(checkpoint))
+
+
+def scores(trained: Any, data: Data, test_images: Any, test_labels: Any) -> dict[str, Any]:
+    """What metrics.json says of a model: validation and test figures, the latter with their 95 % interval."""
+    val_loss, val_accuracy = trained.evaluate(data.val_images, data.val_labels)
+    test_loss, test_accuracy = trained.evaluate(test_images, test_labels)
+    return {
+        "val_accuracy": val_accuracy,
+        "val_loss": val_loss,
+        "num_validation": len(data.val_labels),
+        "test_accuracy": test_accuracy,
+        "test_loss": test_loss,
+        "test_accuracy_interval": list(wilson(test_accuracy, len(test_labels))),
+        "num_test": len(test_labels),
+    }
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval that holds the true share in 95 of 100 samples of `count` (Wilson 1927)."""
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return centre - half, centre + half
+
+
+def _write_other(
+    study: Study, run_directory: Path, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A workload of one's own: its checkpoint as it saved it, beside its configuration and its metrics."""
+    best = run_directory / "best"
+    shutil.rmtree(best, ignore_errors=True)
+    best.mkdir()
+    if epoch.checkpoint:
+        shutil.copytree(_checkpoint(run_directory, trial, epoch), best / "checkpoint")
+    config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
+    (best / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    metrics = {**facts, **epoch.metrics}
+    (best / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics

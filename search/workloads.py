@@ -1,0 +1,53 @@
+"""Where a study's workload comes from: its training function, its data, and what becomes of its best checkpoint."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from search.errors import StudyError
+from search.study import Study
+from trainables import Data, Train
+
+
+def find(workload: str) -> Train:
+    """The training function that a study names.
+
+    Raises:
+        StudyError: It can't be imported, or is none.
+    """
+    path = "trainables.digits:train" if workload == "digits" else workload
+    module_name, _, function_name = path.partition(":")
+    # A study's own function lies where the command is typed, as for `python -m`.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as err:
+        raise StudyError(f"workload {workload!r} must be importable as package.module:function, got {err}") from err
+    if not callable(function):
+        raise StudyError(f"workload {workload!r} must be a function, got {function!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def load_data(study: Study) -> Data | None:
+    """The training and validation images of a study; the test part is not read.
+
+    Raises:
+        DataError: They are missing or damaged, or the validation part can't be carved from them.
+    """
+    if study.data is None:
+        return None
+    from trainables.datasets import carve, load_part
+
+    part = load_part(study.data.dataset, Path(study.data.dir), "train")
+    training, validation = carve(part.labels, study.data.validation, study.data.split_seed)
+    train_images = part.images[training]
+    return Data(
+        train_images=train_images,
+        train_labels=part.labels[training],
+        val_images=part.images[validation],
+        val_labels=part.labels[validation],
+        num_classes=int(part.labels.max()) + 1,
+        mean=float(train_images.mean() / 255),
+        std=float(train_images.std() / 255),
+    )
