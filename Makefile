@@ -1,0 +1,53 @@
+# Two commands to begin with: `make search` and `make test`. Each sets up .venv first, once.
+
+PYTHON ?= python3
+NAME ?= search-$(shell date +%Y%m%d-%H%M%S)
+RUN ?= $(shell ls -dt runs/*/best 2>/dev/null | head -n 1 | xargs -r dirname)
+DATA ?= mnist
+FROM ?=
+IMAGE ?= digit.png
+
+.DEFAULT_GOAL := help
+.PHONY: help search test data train predict lint lock schema clean
+
+help: ## Print this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be 3.11 or newer, got " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch .venv/ready
+
+search: .venv/ready ## Find a digit classifier on the bundled data, in about a minute
+	.venv/bin/digitsearch run quickstart --set name=$(NAME)
+
+test: .venv/ready ## Run the tests
+	.venv/bin/python -m pytest
+
+data: .venv/ready ## Get a data set ready: DATA=mnist, FROM=a folder to use no network
+	.venv/bin/digitsearch data $(DATA) $(if $(FROM),--from $(FROM))
+
+train: .venv/ready ## Train one model without a search
+	.venv/bin/digitsearch train
+
+predict: .venv/ready ## Read a picture with the latest winner: IMAGE=digit.png
+	.venv/bin/digitsearch predict $(RUN) $(IMAGE)
+
+lint: .venv/ready ## Check style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+schema: .venv/ready ## Write docs/study.schema.json anew from the code
+	.venv/bin/python -m search.schema docs/study.schema.json
+
+lock: ## Resolve the dependencies anew and pin them in requirements.txt
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	.venv-lock/bin/python -m pip freeze --exclude digitsearch | sed -E '/^(nvidia|cuda|triton)/s/$$/ ; sys_platform == "linux"/' > requirements.txt
+	rm -rf .venv-lock
+
+clean: ## Remove the environment and caches; runs, models and data stay
+	rm -rf .venv .venv-lock .pytest_cache .mypy_cache .ruff_cache
