@@ -2,6 +2,6 @@
 
 from results.errors import RunError
 from results.events import Event, EventLog, read_events
-from results.run import Epoch, Run, Trial, fold, open_run
+from results.run import Epoch, Run, Trial, View, fold, open_run
 
-__all__ = ["Epoch", "Event", "EventLog", "Run", "RunError", "Trial", "fold", "open_run", "read_events"]
+__all__ = ["Epoch", "Event", "EventLog", "Run", "RunError", "Trial", "View", "fold", "open_run", "read_events"]

@@ -1,7 +1,7 @@
 """The fold: a run as it stands after its events. Tables, progress, resume and the study are made from it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -192,6 +192,10 @@ class Run:
 
     def _study_ended(self, event: Event, at: datetime) -> None:
         self.ended = event["reason"]
+
+
+# Anything that looks at a run as it goes on: called with the run and the event that has just been applied.
+View = Callable[[Run, Event], None]
 
 
 def fold(events: Iterable[Event]) -> Run:

@@ -3,11 +3,11 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results import Event, EventLog, Run, Trial
+from results import EventLog, Run, Trial, View
 from results.tables import TableWriter
 from search.early_stop import SuccessiveHalving
 from search.limits import Limits
@@ -15,8 +15,6 @@ from search.retention import Retention, delete
 from search.seeds import derived
 from search.study import Study, duration_text
 from search.suggest import Suggester
-
-View = Callable[[Run, Event], None]
 
 # How a trial that was running is recorded when the search ends for one of these reasons; for any other one it has
 # been given up on, and is `stopped`.

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from results import EventLog, Run, open_run
+from results import EventLog, Run, View, open_run
 from results.events import SCHEMA
 from search import environment
-from search.engine import Engine, View
 from search.errors import StudyError, StudyFailed, UsageError
 from search.study import Study, overridden
 from spaces import Choice, Int, Parameter
+
+if TYPE_CHECKING:
+    from search.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def _session(study: Study, past: Run | None, address: str | None, views: Sequenc
     from cluster.connect import check_resources, connected
     from search import workloads
     from search.dispatch import dispatch
+    from search.engine import Engine
     from search.session import Terms
     from search.winner import crown
 
@@ -180,7 +183,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _signals(engine: Engine) -> Iterator[list[int]]:
+def _signals(engine: "Engine") -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM end the search in good order; a second one ends it at once, still to be resumed."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -61,18 +61,21 @@ def _check_digits_space(space: Space) -> None:
     known = NAMED["digits"].parameters
     for name, parameter in space.parameters.items():
         if name not in known:
-            raise PydanticCustomError(
-                "space", "space.{m}", {"m": _unknown("parameter of the workload digits", name, known)}
-            )
+            message = _unknown("parameter", name, known).replace(";", " of the workload digits;", 1)
+            raise _at(f"space.{name}", f"space: {message}")
         theirs = known[name]
         if isinstance(theirs, Choice) and isinstance(theirs.options[0], str | bool):
             wrong = [v for v in getattr(parameter, "options", ("a range",)) if not theirs.contains(v)]
             if wrong:
                 most = ", ".join(map(str, theirs.options))
-                message = f"space.{name} must choose among {most}, got {wrong[0]!r}"
-                raise PydanticCustomError("space", "{m}", {"m": message})
+                raise _at(f"space.{name}", f"space.{name} must choose among {most}, got {wrong[0]!r}")
         elif isinstance(theirs, Int) and not isinstance(parameter, Int | Choice):
-            raise PydanticCustomError("space", "space.{m} must be of whole numbers: int or choice", {"m": name})
+            raise _at(f"space.{name}", f"space.{name} must be of whole numbers: int or choice")
+
+
+def _at(key: str, message: str) -> PydanticCustomError:
+    """A complaint about one key, found where several had to be looked at together."""
+    return PydanticCustomError("together", "{m}", {"m": message, "key": key})
 
 
 Duration = Annotated[
@@ -224,7 +227,7 @@ class Study(_Section):
     @model_validator(mode="after")
     def _digits_needs_data_and_its_space(self) -> "Study":
         if self.workload == "digits" and self.data is None:
-            raise PydanticCustomError("data", "data must name a data set for the workload digits, got null")
+            raise _at("data", "data must name a data set for the workload digits, got null")
         if self.workload == "digits":
             _check_digits_space(self.space)
         return self
@@ -341,6 +344,7 @@ def _suggest(word: str, known: Sequence[str]) -> str:
 def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequence[str]) -> str:
     # A union names its member types in the location; only the keys are the user's.
     path = [key for key in error["loc"] if not (isinstance(key, str) and key in ("int", "float", "literal['auto']"))]
+    path = path or error.get("ctx", {}).get("key", "").split(".")
     key = ".".join(map(str, path))
     if any(f"{key}.".startswith(f"{override.partition('=')[0]}.") for override in overrides):
         return f"--set: {_complaint(error, path)}"
@@ -358,7 +362,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         return _unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
     if kind == "literal_error" and key == "sampler.name":
         return _unknown("sampler", str(got), ["tpe", "random"])
-    if kind in ("space", "workload", "early_stop", "data"):
+    if kind in ("space", "workload", "early_stop", "together"):
         prefix = "space." if path == ["space"] and ":" in error["msg"].split(";")[0] else ""
         return prefix + error["msg"]
     must = {

@@ -1,0 +1,46 @@
+"""What several tests need: one private Ray cluster, one small finished run, and the command line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.connect import connected
+from search import Outcome, load_study, run
+
+ROOT = Path(__file__).parents[1]
+# No test may join a cluster that somebody left running, nor look at their token.
+for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A private Ray cluster on loopback, for all tests of the session; its workers find the tests' own workloads."""
+    path = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT), path])
+    with connected():
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A small search on real digits, run to its end."""
+    output = tmp_path_factory.mktemp("finished")
+    overrides = ["budget.trials=12", "early_stop.max_epochs=6", "budget.wall=5m", f"output={output}", "name=small"]
+    return run(load_study("quickstart", overrides))
+
+
+@pytest.fixture
+def type_in(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Type a command in an empty folder, as a user would."""
+
+    def type_(*words: str, cwd: Path = tmp_path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "search", *words]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "COLUMNS": "200"}
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return type_

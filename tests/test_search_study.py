@@ -1,0 +1,154 @@
+"""The study file: defaults, overrides, and what must hold."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search import Study, StudyError, load_study, yaml_text
+from search.schema import schema_text
+from search.study import built_in_studies, duration_text
+from spaces import DIGITS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", built_in_studies())
+def test_a_built_in_study_round_trips_with_every_default_written_out(name: str) -> None:
+    study = load_study(name)
+    assert study.name == name
+    written = yaml_text.load(study.to_yaml())
+    assert Study.from_mapping(written) == study
+    assert set(written) == set(Study.model_fields)
+
+
+def test_an_empty_study_is_all_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("# nothing\n")
+    study = load_study(str(path))
+    assert study.name == "mine" and study.space == DIGITS and study.data is not None
+    assert study.data.dataset == "optdigits"
+
+
+def test_the_template_of_init_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text((ROOT / "search" / "template.yaml").read_text())
+    assert load_study(str(path)).budget.wall == 120.0
+
+
+def test_the_published_schema_is_that_of_the_code() -> None:
+    assert (ROOT / "docs" / "study.schema.json").read_text() == schema_text(), "run `make schema`"
+    assert json.loads(schema_text())["additionalProperties"] is False
+
+
+def test_overrides_are_yaml_and_reach_any_depth() -> None:
+    study = load_study("quickstart", ["budget.trials=3", "sampler={name: random, seed: 5}", "budget.plateau.trials=9"])
+    assert (study.budget.trials, study.sampler.name, study.sampler.seed) == (3, "random", 5)
+    assert study.budget.plateau is not None and study.budget.plateau.trials == 9
+
+
+def test_1e_4_is_a_number(tmp_path: Path) -> None:
+    assert yaml_text.load("[1e-4, 2E5, 1.0e-3, 12, 0x10, e5]") == [1e-4, 2e5, 1e-3, 12, 16, "e5"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("1d", 86400)])
+def test_durations(text: str, seconds: float) -> None:
+    study = load_study("quickstart", [f"budget.wall={text}"])
+    assert study.budget.wall == seconds
+    assert load_study("quickstart", [f"budget.wall={duration_text(seconds)}"]).budget.wall == seconds
+
+
+def complaint(text: str, tmp_path: Path) -> str:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError) as raised:
+        load_study(str(path))
+    return str(raised.value).replace(f"{path}", "s.yaml")
+
+
+KEYS = "name, workload, data, objective, space, sampler, early_stop, budget, resources, failures, checkpoints, output"
+BROKEN = {
+    "budgets: {trials: 3}": f"s.yaml, line 1: unknown key 'budgets'; known: {KEYS} (did you mean 'budget'?)",
+    "name: a\nbudget:\n  trails: 3": "s.yaml, line 3: unknown key 'trails' in budget; known: trials, wall, trial_wall, "
+    "plateau (did you mean 'trials'?)",
+    "budget: {plateau: {trails: 3}}": "s.yaml, line 1: unknown key 'trails' in budget.plateau; known: trials, min_delta "
+    "(did you mean 'trials'?)",
+    "budget: {trials: 0}": "s.yaml, line 1: budget.trials must be at least 1, got 0",
+    "budget: {trials: -3}": "s.yaml, line 1: budget.trials must be at least 1, got -3",
+    "budget: {trials: many}": "s.yaml, line 1: budget.trials must be a whole number, got 'many'",
+    "budget: {trials: 2.5}": "s.yaml, line 1: budget.trials must be a whole number, got 2.5",
+    "budget: {trials: true}": "s.yaml, line 1: budget.trials must be a whole number, got True",
+    "budget: {trials: null}": "s.yaml, line 1: budget.trials must be a whole number, got None",
+    "budget: 7": "s.yaml, line 1: budget must be a mapping of keys to values, got 7",
+    "budget: {wall: 30}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 2h, got 30",
+    "budget: {wall: 0s}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 2h, got '0s'",
+    "budget: {trial_wall: soon}": "s.yaml, line 1: budget.trial_wall must be a duration like 90s, 30m or 2h, got 'soon'",
+    "space: digit": "s.yaml, line 1: unknown space 'digit'; known: digits (did you mean 'digits'?); or a mapping",
+    "space: {model: {choice: []}}": "s.yaml, line 1: space.model: choice needs at least one option, got []; "
+    "list the values to choose from",
+    "space: {dropout: {float: [0.5, 0.1]}}": "s.yaml, line 1: space.dropout: float range needs low < high, got low=0.5, "
+    "high=0.1; swap or widen them",
+    "space: {learning_rate_adam: {float: [0, 1], log: true}}": "s.yaml, line 1: space.learning_rate_adam: a log range "
+    "needs low > 0, got low=0; raise low or drop log",
+    "space: {widht: {int: [8, 9]}}": "s.yaml, line 1: space: unknown parameter 'widht' of the workload digits; "
+    f"known: {', '.join(DIGITS)} (did you mean 'width'?)",
+    "space: {model: {choice: [cnn, vit]}}": "s.yaml, line 1: space.model must choose among mlp, cnn, resnet, got 'vit'",
+    "workload: digit": "s.yaml, line 1: unknown workload 'digit'; known: digits (did you mean 'digits'?); or "
+    "package.module:function",
+    "workload: 3": "s.yaml, line 1: workload must be text, got 3",
+    "data: null": "s.yaml, line 1: data must name a data set for the workload digits, got null",
+    "data: {validation: 0}": "s.yaml, line 1: data.validation must be a number of images >= 1 or a share between 0 and 1, "
+    "got 0",
+    "data: {dataset: 5}": "s.yaml, line 1: data.dataset must be text, got 5",
+    "sampler: {name: tpee}": "s.yaml, line 1: unknown sampler 'tpee'; known: tpe, random (did you mean 'tpe'?)",
+    "sampler: {seed: -1}": "s.yaml, line 1: sampler.seed must be at least 0, got -1",
+    "early_stop: {name: ash}": "s.yaml, line 1: early_stop.name must be 'asha' or 'none', got 'ash'",
+    "early_stop: {grace_epochs: 9, max_epochs: 3}": "s.yaml, line 1: grace_epochs must be at most max_epochs, got 9 > 3",
+    "early_stop: {reduction: 1}": "s.yaml, line 1: early_stop.reduction must be at least 2, got 1",
+    "objective: {mode: up}": "s.yaml, line 1: objective.mode must be 'max' or 'min', got 'up'",
+    "objective: {target: .nan}": "s.yaml, line 1: objective.target must be a finite number, got nan",
+    "resources: {concurrent: 0}": "s.yaml, line 1: resources.concurrent must be at least 1, or auto, got 0",
+    "resources: {gpu: -1}": "s.yaml, line 1: resources.gpu must be at least 0.0, got -1",
+    "name: a/b": "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got 'a/b'",
+    "name: a\nname: b": "s.yaml: line 2: the key 'name' is there twice; drop one",
+    "- a": "s.yaml: a study must be a mapping of keys to values, got ['a']",
+    "name: [a": "s.yaml: line 1: must be valid YAML; expected ',' or ']', but got '<stream end>'",
+    "name: !!python/object/apply:os.system [ls]": "s.yaml: line 1: must be valid YAML; could not determine a constructor "
+    "for the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN.items())
+def test_a_broken_study_file_is_refused_by_key_and_line(text: str, message: str, tmp_path: Path) -> None:
+    assert complaint(text, tmp_path) == message
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    found = complaint("budget: {trials: 0}\nsampler: {seed: x}\n", tmp_path)
+    assert found.splitlines() == [
+        "s.yaml, line 2: sampler.seed must be a whole number, got 'x'",
+        "s.yaml, line 1: budget.trials must be at least 1, got 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget.trials=0", "--set: budget.trials must be at least 1, got 0"),
+        ("trials", "--set needs key.key=value, got 'trials'; like --set budget.trials=5"),
+        ("budget..trials=1", "--set needs key.key=value, got 'budget..trials=1'; like --set budget.trials=5"),
+        ("name=[a", "--set name: line 1: must be valid YAML; expected ',' or ']', but got '<stream end>'"),
+    ],
+)
+def test_a_wrong_override_is_called_one(override: str, message: str) -> None:
+    with pytest.raises(StudyError) as raised:
+        load_study("quickstart", [override])
+    assert str(raised.value) == message
+
+
+def test_an_unknown_study_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(StudyError) as raised:
+        load_study("quickstrat")
+    assert str(raised.value) == (
+        "unknown study 'quickstrat': no such file, and the built-in ones are mnist, quickstart (did you mean 'quickstart'?)"
+    )

@@ -1,0 +1,77 @@
+"""Small training functions that tests name as package.module:function. None of them trains anything."""
+
+import hashlib
+import math
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables import Trial
+
+
+def _save(text: str) -> Any:
+    return lambda folder: (folder / "state.txt").write_text(text)
+
+
+def rises(config: Mapping[str, Any], trial: Trial) -> None:
+    """A curve that rises towards x, from where its checkpoint left it."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        trial.report({"score": config["x"] * (1 - 0.5**epoch)}, _save(str(epoch)))
+
+
+def sees(config: Mapping[str, Any], trial: Trial) -> None:
+    """Says what images it was given, as numbers."""
+
+    def digest(array: Any) -> int:
+        return int.from_bytes(hashlib.sha256(array.tobytes()).digest()[:6], "big")
+
+    data = trial.data
+    images = {digest(image) for image in data.val_images} & {digest(image) for image in data.train_images}
+    trial.report({"score": config["x"], "val": digest(data.val_images), "train": digest(data.train_images)})
+    assert not images, "an image is in both parts"
+
+
+def fails_in_its_own_way(config: Mapping[str, Any], trial: Trial) -> Any:
+    """Fails in the way that `how` says; `not` is well."""
+    how = config["how"]
+    if how == "raises":
+        raise ValueError("the learning rate is a fish")
+    if how == "returns":
+        return {"score": 1.0}
+    if how == "silent":
+        return None
+    if how == "misses":
+        trial.report({"loss": 1.0})
+    trial.report({"score": {"nan": math.nan, "infinite": math.inf}.get(how, 0.5)}, _save("1"))
+    return None
+
+
+def dies_once(config: Mapping[str, Any], trial: Trial) -> None:
+    """Kills its own process in its second epoch, the first time."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        if epoch == 2 and trial.epoch == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        trial.report({"score": config["x"], "began_after": trial.epoch}, _save(str(epoch)))
+
+
+def hangs(config: Mapping[str, Any], trial: Trial) -> None:
+    """Never reports if `x` is above a half."""
+    while config["x"] > 0.5:
+        pass
+    rises(config, trial)
+
+
+def sleeps(config: Mapping[str, Any], trial: Trial) -> None:
+    """Reports each tenth of a second."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        time.sleep(0.1)
+        trial.report({"score": config["x"] + 0.001 * epoch}, _save(str(epoch)))
+
+
+def reads_checkpoint(trial: Trial) -> str:
+    """What `_save` wrote."""
+    assert isinstance(trial.checkpoint, Path)
+    return (trial.checkpoint / "state.txt").read_text()
