@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ _TUNE_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+_ANSWER_S = 5.0
+
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
@@ -37,18 +40,32 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_answers(address)
     options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as err:
-        raise ClusterError(
-            f"a Ray cluster must be reachable at {address!r}, got: {err}; unset RAY_ADDRESS to run here"
-        ) from err
+        raise ClusterError(_unreachable(address, err)) from err
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise ClusterError if nobody listens at host:port; Ray itself would go on trying for minutes."""
+    host, sign, port = address.removeprefix("ray://").rpartition(":")
+    if not sign or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError as err:
+        raise ClusterError(_unreachable(address, err)) from err
+
+
+def _unreachable(address: str, err: Exception) -> str:
+    return f"a Ray cluster must be reachable at {address!r}, got: {err}; leave the address out to run on this machine"
 
 
 def check_resources(*, cpu: float, gpu: float) -> None:

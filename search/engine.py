@@ -11,7 +11,7 @@ from results import EventLog, Run, Trial, View
 from results.tables import TableWriter
 from search.early_stop import SuccessiveHalving
 from search.limits import Limits
-from search.retention import Retention, delete
+from search.retention import Retention, delete, delete_unknown
 from search.seeds import derived
 from search.study import Study, duration_text
 from search.suggest import Suggester
@@ -152,6 +152,7 @@ class Engine:
                 self._end(trial, "interrupted", reason)
             else:
                 self._end(trial, "stopped", "budget" if reason == "wall" else reason)
+        delete_unknown(self._directory, self.run)
         self.record("study_ended", reason=reason)
         self._tables.write(self.run)
 

@@ -58,6 +58,13 @@ def delete(run_directory: Path, paths: Sequence[str]) -> None:
             folder.parent.rmdir()
 
 
+def delete_unknown(run_directory: Path, run: Run) -> None:
+    """Delete checkpoints that no event names: an actor wrote them after its trial had been stopped, or was killed."""
+    known = {epoch.checkpoint for trial in run.trials.values() for epoch in trial.epochs}
+    found = (path.relative_to(run_directory).as_posix() for path in run_directory.glob("checkpoints/*/*"))
+    delete(run_directory, [path for path in found if path not in known])
+
+
 def _paths(trial: Trial, but: Sequence[Sequence[Epoch]]) -> list[str]:
     kept = {id(epoch) for epochs in but for epoch in epochs}
     return [epoch.checkpoint for epoch in trial.checkpoints if id(epoch) not in kept and epoch.checkpoint]

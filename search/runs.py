@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -62,6 +63,7 @@ def run(study: Study, *, address: str | None = None, views: Sequence[View] = ())
             f"{str(directory)!r} is there already; go on with `digitsearch resume {directory}`, "
             f"or give this run another name: {other}"
         )
+    _check_writable(directory)
     return _session(study, None, address, views)
 
 
@@ -145,17 +147,16 @@ def _opened(study: Study, past: Run | None) -> tuple[EventLog, Run]:
 
 
 def _created(study: Study) -> tuple[EventLog, Run]:
+    from search.suggest import sampler_arguments
+
     directory = study.run_directory
     try:
         directory.mkdir(parents=True)
     except OSError as err:
-        raise UsageError(
-            f"output: {str(directory)!r} must be a folder that can be made and written, got: {err.strerror}; "
-            "choose another with --set output=FOLDER"
-        ) from err
+        raise _unwritable(directory, err) from err
     try:
         _write_whole(directory / "study.yaml", study.to_yaml())
-        about = environment.describe(study.sampler.model_dump())
+        about = environment.describe({**study.sampler.model_dump(), **sampler_arguments(study.sampler)})
         _write_whole(directory / "environment.json", json.dumps(about, indent=2) + "\n")
         log, run_ = EventLog(directory), Run()
         columns = {name: _column(parameter) for name, parameter in study.space.parameters.items()}
@@ -164,6 +165,22 @@ def _created(study: Study) -> tuple[EventLog, Run]:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     return log, run_
+
+
+def _check_writable(directory: Path) -> None:
+    """Raise UsageError if the directory can't be made, before anything is started for it; leaves nothing behind."""
+    parent = next(path for path in directory.absolute().parents if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as err:
+        raise _unwritable(directory, err) from err
+
+
+def _unwritable(directory: Path, err: OSError) -> UsageError:
+    return UsageError(
+        f"output: {str(directory)!r} must be a folder that can be made and written, got: {err.strerror}; "
+        "choose another with --set output=FOLDER"
+    )
 
 
 def _column(parameter: Parameter) -> str:

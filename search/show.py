@@ -28,10 +28,11 @@ def best(run: Run, run_directory: Path, format_: str) -> str | None:
     trial = run.best()
     if trial is None:
         return None
-    record = {**_record(run, trial), **({"winner": run.winner["metrics"]} if run.winner else {})}
-    if format_ != "table":
-        flat = {**record, **record.pop("winner", {})}
-        return rows([flat], format_) if format_ == "csv" else json.dumps(record, indent=2) + "\n"
+    record, figures = _record(run, trial), run.winner["metrics"] if run.winner else {}
+    if format_ == "csv":
+        return rows([{**record, **{f"winner_{name}": value for name, value in figures.items()}}], format_)
+    if format_ == "json":
+        return json.dumps({**record, "winner": figures or None}, indent=2) + "\n"
     lines = [("trial", str(trial.number)), (run.metric, f"{run.value(trial):.4f}")]
     if run.winner:
         lines += [

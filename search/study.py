@@ -142,7 +142,7 @@ class EarlyStop(_Section):
         if self.grace_epochs > self.max_epochs:
             raise PydanticCustomError(
                 "early_stop",
-                "grace_epochs must be at most max_epochs, got {grace} > {most}",
+                "early_stop.grace_epochs must be at most early_stop.max_epochs, got {grace} > {most}; change one",
                 {"grace": self.grace_epochs, "most": self.max_epochs},
             )
         return self

@@ -2,7 +2,9 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -115,14 +117,20 @@ def _frozen(run: Run, number: int, study: Study, going_on: bool = True) -> optun
     )
 
 
-def _sampler(settings: Sampler, seed: int) -> BaseSampler:
+def sampler_arguments(settings: Sampler) -> dict[str, Any]:
+    """The arguments of Optuna's sampler, seed aside: spelled out, since its defaults have changed between versions."""
     if settings.name == "random":
-        return RandomSampler(seed=seed)
-    # Spelled out, since Optuna's defaults have changed between versions. `group` models each set of parameters
-    # that apply together; without it those behind a condition would be drawn at random.
+        return {}
+    # `group` models each set of parameters that apply together; without it those behind a condition would be
+    # drawn at random. Ten random trials first and 24 candidates are Optuna's own choice.
+    return {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 10, "n_ei_candidates": 24}
+
+
+def _sampler(settings: Sampler, seed: int) -> BaseSampler:
+    kind: Callable[..., BaseSampler] = {"tpe": TPESampler, "random": RandomSampler}[settings.name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=10)
+        return kind(seed=seed, **sampler_arguments(settings))
 
 
 def _suggested(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:

@@ -157,12 +157,16 @@ def test_damage_in_the_middle_is_an_error_that_says_what_can_be_saved(tmp_path: 
     lines = log_path(tmp_path).read_bytes().splitlines(keepends=True)
     lines[4] = b"{]\n"
     log_path(tmp_path).write_bytes(b"".join(lines))
-    with pytest.raises(RunError, match=r"line 5 must be a JSON object, got b'\{\]\\n'; the 4 lines before it can be saved"):
+    with pytest.raises(
+        RunError, match=r"line 5 must be a JSON object, got b'\{\]\\n'; the 4 lines before it can be saved"
+    ):
         open_run(tmp_path)
 
 
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is not a run directory: it has no events/log.jsonl; name one, like runs/quickstart"):
+    with pytest.raises(
+        RunError, match=r"is not a run directory: it has no events/log.jsonl; name one, like runs/quickstart"
+    ):
         open_run(tmp_path)
 
 

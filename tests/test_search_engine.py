@@ -249,7 +249,9 @@ def test_the_wall_stops_running_trials_and_the_sampler_is_told(tmp_path: Path) -
 
 
 def test_checkpoints_kept_are_the_best_trials_best(tmp_path: Path) -> None:
-    study = made(tmp_path, early_stop={"name": "none", "max_epochs": 3}, checkpoints={"keep_best": 2}, budget={"trials": 6})
+    study = made(
+        tmp_path, early_stop={"name": "none", "max_epochs": 3}, checkpoints={"keep_best": 2}, budget={"trials": 6}
+    )
     driver = Driver(study)
     scores = [[0.1, 0.5, 0.4], [0.2, 0.3, 0.3], [0.6, 0.1, 0.1], [0.1, 0.2, 0.55], [0.1, 0.1, 0.2], [0.0, 0.0, 0.0]]
     for curve in scores:
@@ -291,7 +293,13 @@ def test_halving_lets_one_in_three_go_on() -> None:
 
 def test_halving_keeps_ties_and_minds_the_direction() -> None:
     halving = SuccessiveHalving(EarlyStop(grace_epochs=1, max_epochs=9, reduction=3), "min")
-    assert [halving.gives_up(n, 1, v) for n, v in enumerate([0.5, 0.5, 0.4, 0.6, 0.4])] == [False, False, False, True, False]
+    assert [halving.gives_up(n, 1, v) for n, v in enumerate([0.5, 0.5, 0.4, 0.6, 0.4])] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
     assert halving.gives_up(9, 2, 99.0) is False, "no rung stands at epoch 2"
 
 

@@ -57,19 +57,18 @@ def read_images(path: Path, height: int, width: int) -> Iterator[tuple[str, UInt
     Yields:
         A name (the file's path; `file[17]` for the images of an idx file) and either the uint8 (height,
         width) input of `to_input` or the `ImageError` that says why there is none, so that one bad picture
-        costs only itself.
-
-    Raises:
-        ImageError: At once, if path doesn't exist or is a folder without pictures.
+        costs only itself; likewise for a path that isn't there and a folder without pictures.
     """
-    if path.is_dir():
+    if path.is_file():
+        yield from _read_file(path, height, width)
+    elif not path.is_dir():
+        yield str(path), ImageError("must be a picture, a folder of pictures or an idx3 file, but doesn't exist")
+    else:
         files = list_pictures(path)
+        for file in files:
+            yield from _read_file(file, height, width)
         if not files:
-            raise ImageError(f"{path}: a folder must hold pictures ({', '.join(SUFFIXES)}), got none")
-        return (item for file in files for item in _read_file(file, height, width))
-    if not path.is_file():
-        raise ImageError(f"{path}: must be a picture, a folder of pictures or an idx3 file, but doesn't exist")
-    return _read_file(path, height, width)
+            yield str(path), ImageError(f"a folder must hold pictures ({', '.join(SUFFIXES)}), got none")
 
 
 def list_pictures(folder: Path) -> list[Path]:

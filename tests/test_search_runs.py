@@ -1,0 +1,317 @@
+"""Whole searches on a real local Ray cluster, through the public surface."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import optuna
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from cluster.errors import ClusterError
+from results import Event, Run, open_run
+from search import NoTrialSucceeded, Outcome, Study, UsageError, load_study, resume, run
+from search.session import folder_sha256
+from search.suggest import optuna_study
+from trainables.datasets import carve, load_part
+from trainables.model import load
+
+pytestmark = pytest.mark.ray
+TrialState = optuna.trial.TrialState
+ROOT = Path(__file__).parents[1]
+
+
+def made(tmp_path: Path, workload: str, **sections: Any) -> Study:
+    mapping = {
+        "name": "run",
+        "workload": f"workloads_for_tests:{workload}",
+        "data": None,
+        "objective": {"metric": "score"},
+        "space": {"x": {"float": [0.0, 1.0]}},
+        "budget": {"trials": 4},
+        "early_stop": {"name": "none", "max_epochs": 3},
+        "output": str(tmp_path),
+    }
+    return Study.from_mapping({**mapping, **sections})
+
+
+@pytest.fixture(autouse=True)
+def _cluster(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+
+
+def test_a_single_trial_search(tmp_path: Path) -> None:
+    outcome = run(load_study("quickstart", ["budget.trials=1", "early_stop.max_epochs=2", f"output={tmp_path}"]))
+    best = outcome.run.best()
+    assert outcome.reason == "trials" and best is not None and best.number == 0
+    assert len(pd.read_parquet(tmp_path / "quickstart" / "trials.parquet")) == 1
+    assert (tmp_path / "quickstart" / "best" / "model.safetensors").is_file()
+
+
+def test_the_run_directory_holds_what_the_design_says(finished: Outcome) -> None:
+    directory = finished.run_directory
+    names = {path.name for path in directory.iterdir()}
+    assert names == {
+        "study.yaml", "environment.json", "events", "trials.parquet", "epochs.parquet", "checkpoints", "best",
+    }  # fmt: skip
+    assert load_study(str(directory / "study.yaml")).space == load_study("quickstart").space
+    about = json.loads((directory / "environment.json").read_text())
+    assert about["packages"]["ray"] and about["sampler"]["multivariate"] is True
+
+
+def test_the_number_of_files_does_not_grow_with_the_trials(finished: Outcome) -> None:
+    files = [path for path in finished.run_directory.rglob("*") if path.is_file()]
+    kept = [path for path in files if "checkpoints" in path.parts]
+    assert len(files) - len(kept) == 8 and len(kept) <= 3
+
+
+def test_tables_and_the_optuna_study_agree(finished: Outcome) -> None:
+    frame = pd.read_parquet(finished.run_directory / "trials.parquet")
+    assert sorted(frame["number"]) == list(range(12))
+    study = optuna_study(finished.run_directory)
+    assert (frame["state"] == "stopped").sum() == len(study.get_trials(states=[TrialState.PRUNED])) > 0
+    assert (frame["state"] == "finished").sum() == len(study.get_trials(states=[TrialState.COMPLETE])) > 0
+    assert not study.get_trials(states=[TrialState.RUNNING])
+    epochs = pd.read_parquet(finished.run_directory / "epochs.parquet")
+    assert epochs.groupby("number")["epoch"].max().tolist() == frame["epochs"].tolist()
+    assert set(frame.loc[frame["state"] == "finished", "epochs"]) == {6}
+
+
+def test_columns_are_typed_and_what_does_not_apply_is_null(finished: Outcome) -> None:
+    path = finished.run_directory / "trials.parquet"
+    schema = pq.read_schema(path)
+    kinds = {name: str(schema.field(f"param_{name}").type) for name in ("width", "dropout", "augment", "model")}
+    assert kinds == {"width": "int64", "dropout": "double", "augment": "bool", "model": "string"}
+    wrong = duckdb.sql(f"select count(*) from '{path}' where (param_width is null) != (param_model = 'mlp')").fetchall()
+    assert wrong == [(0,)]
+
+
+def test_the_best_trial_of_the_table_is_the_one_in_best(finished: Outcome) -> None:
+    frame = pd.read_parquet(finished.run_directory / "trials.parquet")
+    whole = frame[frame["state"] == "finished"]
+    top = whole.loc[whole["metric_val_accuracy"].idxmax()]
+    metrics = json.loads((finished.run_directory / "best" / "metrics.json").read_text())
+    assert metrics["trial"] == top["number"] and metrics["epoch"] == top["best_epoch"]
+    assert metrics["val_accuracy"] == top["metric_val_accuracy"]
+    config = json.loads((finished.run_directory / "best" / "config.json").read_text())["config"]
+    assert dict(config.items()) == finished.run.trials[int(top["number"])].config
+
+
+def test_a_fresh_process_reproduces_the_recorded_figures_exactly(finished: Outcome) -> None:
+    code = (
+        "import json, sys\nfrom pathlib import Path\n"
+        "from trainables.datasets import carve, load_part\nfrom trainables.model import load\n"
+        "best = Path(sys.argv[1]) / 'best'\nrecorded = json.loads((best / 'metrics.json').read_text())\n"
+        "train, test = (load_part('optdigits', Path('data'), part) for part in ('train', 'test'))\n"
+        "_, chosen = carve(train.labels, 300, 0)\nmodel = load(best)\n"
+        "val = model.evaluate(train.images[chosen], train.labels[chosen])\n"
+        "test = model.evaluate(test.images, test.labels)\n"
+        "assert val == (recorded['val_loss'], recorded['val_accuracy']), (val, recorded)\n"
+        "assert test == (recorded['test_loss'], recorded['test_accuracy']), (test, recorded)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(finished.run_directory)], cwd=ROOT, check=True)
+
+
+def test_predict_agrees_with_the_model_on_test_images_as_png(
+    finished: Outcome, tmp_path: Path, type_in: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    test = load_part("optdigits", Path("data"), "test")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(20):
+        Image.fromarray(test.images[index]).save(pictures / f"{index:02d}.png")
+    typed = type_in("predict", str(finished.run_directory), str(pictures), "--format", "json", "--out", "p.parquet")
+    assert (typed.returncode, typed.stderr) == (0, "")
+    found = json.loads(typed.stdout)
+    expected = load(finished.run_directory).probabilities(test.images[:20])
+    assert [row["digit"] for row in found] == [str(digit) for digit in expected.argmax(axis=1)]
+    assert np.allclose([row["probability"] for row in found], expected.max(axis=1), atol=1e-6)
+    assert pd.read_parquet(tmp_path / "p.parquet")["digit"].tolist() == [row["digit"] for row in found]
+
+
+def test_validation_never_meets_training_and_is_the_same_in_every_trial(tmp_path: Path) -> None:
+    study = made(tmp_path, "sees", data={"dataset": "optdigits", "validation": 300}, early_stop={"max_epochs": 1})
+    frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    # The workload fails if an image of one part is in the other, and reports what it was given.
+    assert set(frame["state"]) == {"finished"}
+    assert frame["metric_val"].nunique() == frame["metric_train"].nunique() == 1
+    labels = load_part("optdigits", Path("data"), "train").labels
+    training, validation = carve(labels, 300, 0)
+    assert not set(training) & set(validation) and len(training) + len(validation) == len(labels)
+
+
+def test_the_test_part_is_read_once_after_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainables import datasets
+
+    read: list[tuple[str, bool]] = []
+    real = datasets.load_part
+    directory = tmp_path / "quickstart"
+
+    def watched(name: str, folder: Path, part: Any) -> Any:
+        ended = directory.exists() and open_run(directory).ended is not None
+        read.append((part, ended))
+        return real(name, folder, part)
+
+    monkeypatch.setattr(datasets, "load_part", watched)
+    run(load_study("quickstart", ["budget.trials=2", "early_stop.max_epochs=2", f"output={tmp_path}"]))
+    assert read == [("train", False), ("test", True)]
+
+
+def test_tables_open_at_every_moment_of_a_run(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(run_: Run, event: Event) -> None:
+        trials, epochs = (tmp_path / "run" / f"{name}.parquet" for name in ("trials", "epochs"))
+        seen.append(len(pd.read_parquet(trials)))
+        assert duckdb.sql(f"select count(*) from '{epochs}'").fetchall()[0][0] >= 0
+
+    outcome = run(made(tmp_path, "sleeps", budget={"trials": 6}, early_stop={"max_epochs": 8}), views=[look])
+    assert seen[0] == 0 and len(set(seen)) > 1, "the tables have to grow while the run goes on"
+    assert len(pd.read_parquet(outcome.run_directory / "trials.parquet")) == 6
+
+
+def test_every_failure_has_its_kind_and_the_study_goes_on(tmp_path: Path) -> None:
+    ways = ["raises", "returns", "silent", "misses", "nan", "infinite", "not"]
+    study = made(
+        tmp_path,
+        "fails_in_its_own_way",
+        space={"how": {"choice": ways}},
+        budget={"trials": 40},
+        sampler={"name": "random", "seed": 2},
+        early_stop={"name": "none", "max_epochs": 1},
+    )
+    frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    kinds = frame.groupby("param_how")["error_kind"].agg(
+        lambda kind: set(kind.astype(object).where(kind.notna(), None))
+    )
+    assert kinds.to_dict() == {
+        "raises": {"exception"},
+        "returns": {"return_value"},
+        "silent": {"no_report"},
+        "misses": {"missing_metric"},
+        "nan": {"nan"},
+        "infinite": {"nan"},
+        "not": {None},
+    }
+    assert set(frame.loc[frame["param_how"] == "not", "state"]) == {"finished"}
+    assert not optuna_study(tmp_path / "run").get_trials(states=[TrialState.RUNNING])
+
+
+def test_a_search_without_success_has_no_winner_and_says_why(tmp_path: Path) -> None:
+    study = made(tmp_path, "fails_in_its_own_way", space={"how": {"choice": ["raises"]}})
+    with pytest.raises(NoTrialSucceeded) as raised:
+        run(study)
+    assert "no trial succeeded: all 4 failed, 4 of them with: ValueError: the learning rate is a fish" in str(
+        raised.value
+    )
+    assert open_run(tmp_path / "run").ended == "trials"
+
+
+def test_a_killed_worker_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
+    outcome = run(made(tmp_path, "dies_once", budget={"trials": 2}))
+    frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
+    assert frame["state"].tolist() == ["finished", "finished"] and frame["attempts"].tolist() == [2, 2]
+    assert frame["last_began_after"].tolist() == [1, 1], "the second attempt goes on after the first epoch"
+
+
+def test_a_trial_that_hangs_dies_at_its_limit_and_the_study_goes_on(tmp_path: Path) -> None:
+    study = made(tmp_path, "hangs", budget={"trials": 4, "trial_wall": "3s"}, sampler={"name": "random", "seed": 1})
+    outcome = run(study)
+    frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
+    hung = frame["param_x"] > 0.5
+    assert hung.any() and not hung.all(), "the seed must give both kinds"
+    assert set(frame.loc[hung, "error_kind"]) == {"timeout"} and set(frame.loc[~hung, "state"]) == {"finished"}
+    assert frame.loc[hung, "error"].iloc[0] == "a trial must end within 3s; its process was ended"
+    took = (frame["ended_at"] - frame["started_at"]).dt.total_seconds()
+    assert took[hung].max() < 3 + 5
+
+
+def test_the_wall_budget_ends_the_search_in_good_order(tmp_path: Path) -> None:
+    study = made(
+        tmp_path, "sleeps", budget={"trials": 1000, "wall": "6s"}, early_stop={"name": "none", "max_epochs": 5}
+    )
+    outcome = run(study)
+    frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
+    assert outcome.reason == "wall" and outcome.run.ended == "wall"
+    assert set(frame["state"]) <= {"finished", "stopped", "interrupted"} and (frame["state"] == "finished").any()
+    named = set(frame["checkpoint"].dropna())
+    there = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").glob("checkpoints/*/*")}
+    assert there == named
+
+
+def test_a_run_directory_that_exists_is_refused_with_the_two_ways_on(finished: Outcome) -> None:
+    output = finished.run_directory.parent
+    with pytest.raises(UsageError) as raised:
+        run(load_study("quickstart", [f"output={output}", "name=small"]))
+    assert str(raised.value) == (
+        f"'{output}/small' is there already; go on with `digitsearch resume {output}/small`, "
+        "or give this run another name: --set name=small-2"
+    )
+
+
+def test_a_gpu_where_there_is_none_is_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError) as raised:
+        run(load_study("quickstart", ["resources.gpu=1", f"output={tmp_path}"]))
+    assert str(raised.value).startswith("resources: a node must have 1 CPU and 1 GPU for one trial, got ")
+    assert str(raised.value).endswith(" CPU and 0 GPU; lower resources.cpu or resources.gpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_search_is_grown(tmp_path: Path) -> None:
+    first = run(made(tmp_path, "rises"))
+    before = [trial.config for trial in first.run.trials.values()]
+    grown = resume(first.run_directory, ["budget.trials=7"])
+    assert [trial.config for trial in grown.run.trials.values()][:4] == before
+    assert grown.run.count("finished") == 7 and {t.attempts for t in grown.run.trials.values()} == {1}
+    assert open_run(first.run_directory).study["budget"]["trials"] == 7
+
+
+def test_a_complete_run_resumes_to_nothing(finished: Outcome) -> None:
+    before = (finished.run_directory / "events" / "log.jsonl").read_bytes()
+    again = resume(finished.run_directory)
+    assert again.run.winner == finished.run.winner
+    assert (finished.run_directory / "events" / "log.jsonl").read_bytes() == before
+
+
+def test_the_winner_has_a_checkpoint_that_is_whole(finished: Outcome) -> None:
+    best = finished.run.best()
+    assert best is not None
+    epoch = finished.run.best_epoch(best)
+    assert epoch is not None and epoch.checkpoint is not None
+    assert folder_sha256(finished.run_directory / epoch.checkpoint) == epoch.sha256
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_interrupts_and_resume_goes_on(
+    number: signal.Signals, code: int, tmp_path: Path, type_in: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    study = made(tmp_path, "sleeps", budget={"trials": 8}, early_stop={"name": "none", "max_epochs": 20})
+    (tmp_path / "s.yaml").write_text(study.to_yaml())
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-m", "search", "run", "s.yaml"]
+    driver = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "events" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and '"epoch":5' in log.read_text()):
+        assert time.monotonic() < deadline and driver.poll() is None
+        time.sleep(0.2)
+    driver.send_signal(number)
+    signalled = time.monotonic()
+    output, _ = driver.communicate(timeout=60)
+    assert time.monotonic() - signalled < 10 and driver.returncode == code
+    assert output.splitlines()[-1] == f"interrupted; go on with: digitsearch resume {tmp_path}/run"
+    assert "running" not in set(pd.read_parquet(tmp_path / "run" / "trials.parquet")["state"])
+    again = type_in("resume", str(tmp_path / "run"))
+    assert again.returncode == 0, again.stderr
+    frame = pd.read_parquet(tmp_path / "run" / "trials.parquet")
+    assert frame["state"].tolist() == ["finished"] * 8 and frame["attempts"].max() == 2

@@ -1,0 +1,129 @@
+"""One attempt at one trial, without Ray: reports, checkpoints, failures, and how it is stopped."""
+
+import math
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.session import Session, Terms, folder_sha256
+from tests.workloads_for_tests import fails_in_its_own_way, reads_checkpoint, rises
+from trainables import Train, Trial
+
+
+def begun(train: Train, directory: Path, config: Mapping[str, Any], **changes: Any) -> Session:
+    terms = Terms("t:t", str(directory), "score", "max", changes.pop("max_epochs", 3), 1, None, 1, False)
+    return Session(
+        train, terms, None, {"number": 7, "config": config, "seed": 1, "epoch": 0, "checkpoint": None, **changes}
+    )
+
+
+def test_reports_come_one_by_one_and_the_last_is_done(tmp_path: Path) -> None:
+    session = begun(rises, tmp_path, {"x": 1.0})
+    reports = [session.next() for _ in range(3)]
+    assert [(r["epoch"], r["metrics"], r["done"]) for r in reports] == [
+        (1, {"score": 0.5}, False),
+        (2, {"score": 0.75}, False),
+        (3, {"score": 0.875}, True),
+    ]
+    assert session.join(1)
+
+
+def test_a_checkpoint_is_a_whole_folder_named_in_the_report(tmp_path: Path) -> None:
+    checkpoint = begun(rises, tmp_path, {"x": 1.0}).next()["checkpoint"]
+    assert checkpoint["path"] == "checkpoints/trial-0007/epoch-0001"
+    assert checkpoint["sha256"] == folder_sha256(tmp_path / checkpoint["path"])
+    assert (tmp_path / checkpoint["path"] / "state.txt").read_text() == "1"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_checkpoints_come_when_wanted_or_when_the_trial_is_at_its_best(tmp_path: Path) -> None:
+    scores = [0.5, 0.4, 0.3, 0.6, 0.6, 0.2]
+
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        for score in scores:
+            trial.report({"score": score}, lambda folder: (folder / "f").touch())
+
+    terms = Terms("t:t", str(tmp_path), "score", "max", len(scores), 3, None, 1, False)
+    session = Session(train, terms, None, {"number": 0, "config": {}, "seed": 1, "epoch": 0, "checkpoint": None})
+    assert [bool(session.next()["checkpoint"]) for _ in scores] == [True, False, True, True, True, True]
+
+
+def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    first = begun(rises, tmp_path, {"x": 1.0})
+    path = [first.next() for _ in range(2)][-1]["checkpoint"]["path"]
+    seen: list[str] = []
+
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        seen.append(reads_checkpoint(trial))
+        rises(config, trial)
+
+    last = begun(train, tmp_path, {"x": 1.0}, epoch=2, checkpoint=path).next()
+    assert (seen, last["epoch"], last["done"]) == (["2"], 3, True)
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "message"),
+    [
+        ("raises", "exception", "ValueError: the learning rate is a fish (workloads_for_tests.py, line "),
+        ("returns", "return_value", "a training function must return None and report its metrics, got dict"),
+        ("misses", "missing_metric", "must report 'score', got loss"),
+    ],
+)
+def test_a_failure_is_the_last_report(how: str, kind: str, message: str, tmp_path: Path) -> None:
+    report = begun(fails_in_its_own_way, tmp_path, {"how": how}).next()
+    assert report["done"] and report["failure"]["kind"] == kind
+    assert report["failure"]["message"].startswith(message)
+
+
+def test_a_function_that_returns_early_is_done(tmp_path: Path) -> None:
+    session = begun(fails_in_its_own_way, tmp_path, {"how": "not"})
+    assert session.next()["epoch"] == 1
+    assert session.next() == {"done": True}
+
+
+@pytest.mark.parametrize("how", ["nan", "infinite"])
+def test_no_checkpoint_is_kept_of_a_diverged_epoch(how: str, tmp_path: Path) -> None:
+    report = begun(fails_in_its_own_way, tmp_path, {"how": how}).next()
+    assert not math.isfinite(report["metrics"]["score"]) and report["checkpoint"] is None
+
+
+def test_one_report_too_many_is_a_failure(tmp_path: Path) -> None:
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        for _ in range(4):
+            trial.report({"score": 1.0}, None)
+
+    session = begun(train, tmp_path, {})
+    last = [session.next() for _ in range(3)][-1]
+    assert last["failure"]["message"].startswith("RuntimeError: a trial must report 3 times at most, got one more")
+
+
+@pytest.mark.parametrize("value", ["high", True, None, [1.0]])
+def test_a_metric_must_be_a_number(value: Any, tmp_path: Path) -> None:
+    report = begun(lambda config, trial: trial.report({"score": value}, None), tmp_path, {}).next()
+    assert report["failure"]["message"].startswith(f"TypeError: the metric 'score' must be a number, got {value!r}")
+
+
+def test_closing_unwinds_the_function_and_runs_its_cleanup(tmp_path: Path) -> None:
+    cleaned = threading.Event()
+
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        try:
+            rises(config, trial)
+        except Exception:
+            pytest.fail("a workload must not be able to catch its stop by accident")
+        finally:
+            cleaned.set()
+
+    session = begun(train, tmp_path, {"x": 1.0})
+    session.next()
+    session.close()
+    assert session.join(1) and cleaned.is_set()
+
+
+def test_a_session_that_never_began_can_be_closed(tmp_path: Path) -> None:
+    session = begun(rises, tmp_path, {"x": 1.0})
+    session.close()
+    assert session.join(1)

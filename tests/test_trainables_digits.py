@@ -1,0 +1,176 @@
+"""The workload `digits`: the loop, the networks, the optimizers, the model folder."""
+
+import contextlib
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spaces import DIGITS
+from trainables import Data, ModelError, Save, Trial, digits, model, networks
+from trainables.augment import affine
+from trainables.datasets import carve, load_part
+from trainables.optimizers import Optimizer, learning_rate_factor
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    part = load_part("optdigits", Path("nowhere"), "train")
+    training, validation = carve(part.labels, 300, 0)
+    images = part.images[training]
+    return Data(
+        train_images=images,
+        train_labels=part.labels[training],
+        val_images=part.images[validation],
+        val_labels=part.labels[validation],
+        num_classes=10,
+        mean=float(images.mean() / 255),
+        std=float(images.std() / 255),
+    )
+
+
+def trained(data: Data, folder: Path, *, epochs: int, most: int | None = None, **given: Any) -> list[dict[str, float]]:
+    """The reports of a training; each epoch's checkpoint is `folder`/epoch."""
+    reports: list[dict[str, float]] = []
+    start = given.pop("start", 0)
+
+    class Enough(Exception):
+        pass
+
+    def report(metrics: Mapping[str, float], save: Save | None = None) -> None:
+        reports.append(dict(metrics))
+        target = folder / str(start + len(reports))
+        target.mkdir(parents=True)
+        assert save is not None
+        save(target)
+        if len(reports) == most:
+            raise Enough
+
+    checkpoint = folder / str(start) if start else None
+    config = DIGITS.walk(lambda name, _: given.get(name, digits.DEFAULTS[name]))
+    with contextlib.suppress(Enough):
+        digits.train(config, Trial(data, 5, "cpu", 1, epochs, report, start, checkpoint))
+    return reports
+
+
+FAMILIES = list(itertools.product(("mlp", "cnn", "resnet"), ("sgd", "adamw", "muon")))
+
+
+@pytest.mark.parametrize(("family", "optimizer"), FAMILIES)
+def test_every_family_learns_with_every_optimizer(family: str, optimizer: str, data: Data, tmp_path: Path) -> None:
+    reports = trained(data, tmp_path, epochs=4, model=family, optimizer=optimizer, batch_size=64)
+    assert reports[-1]["val_accuracy"] > 0.8, "ten classes: chance is 0.1"
+    assert reports[-1]["train_loss"] < reports[0]["train_loss"]
+    assert list(reports[0]) == ["train_loss", "val_loss", "val_accuracy", "num_parameters", "images_per_s"]
+
+
+def test_the_same_seed_gives_the_same_numbers(data: Data, tmp_path: Path) -> None:
+    first, again = (trained(data, tmp_path / name, epochs=2) for name in ("first", "again"))
+    assert [without_speed(r) for r in first] == [without_speed(r) for r in again]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_a_resumed_training_repeats_the_uninterrupted_one(optimizer: str, data: Data, tmp_path: Path) -> None:
+    whole = trained(data, tmp_path / "whole", epochs=4, optimizer=optimizer)
+    trained(data, tmp_path / "parted", epochs=4, most=2, optimizer=optimizer)
+    rest = trained(data, tmp_path / "parted", epochs=4, start=2, optimizer=optimizer)
+    assert [without_speed(r) for r in whole[2:]] == [without_speed(r) for r in rest]
+
+
+def without_speed(report: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in report.items() if name != "images_per_s"}
+
+
+@pytest.mark.parametrize(("family", "side"), itertools.product(("mlp", "cnn", "resnet"), (8, 12, 17, 28)))
+def test_networks_take_images_of_any_size(family: str, side: int) -> None:
+    network = networks.build({**digits.DEFAULTS, "model": family}, side, side, 7)
+    assert network(torch.zeros(2, 1, side, side)).shape == (2, 7)
+    assert networks.num_parameters(network) == sum(p.numel() for p in network.parameters())
+
+
+def test_muon_moves_filters_as_matrices_and_leaves_the_last_layer_to_adamw() -> None:
+    network = networks.build(digits.DEFAULTS, 28, 28, 10).to(memory_format=torch.channels_last)
+    before = [p.detach().clone() for p in network.parameters()]
+    optimizer = Optimizer(network, {**digits.DEFAULTS, "optimizer": "muon"})
+    network(torch.randn(4, 1, 28, 28)).square().mean().backward()
+    optimizer.step(0.5)
+    assert all(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+    assert [type(part).__name__ for part in optimizer._parts] == ["Muon", "AdamW"]
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_schedules_end_with_the_training(schedule: str) -> None:
+    curve = [learning_rate_factor(schedule, progress / 100) for progress in range(101)]
+    assert max(curve) == pytest.approx(1.0) and curve[-1] == pytest.approx(0.0, abs=1e-9)
+    assert (curve[0] < 0.1) == (schedule == "one_cycle")
+
+
+def test_affine_moves_each_image_by_its_own_amount() -> None:
+    images = torch.zeros(64, 1, 28, 28)
+    images[:, :, 10:18, 13:15] = 1.0
+    moved = affine(images, torch.Generator().manual_seed(0), rotation_deg=10, shift=0.1, scale=0.1)
+    assert moved.shape == images.shape and len({tuple(image.flatten().tolist()) for image in moved}) == 64
+    rows = (moved * torch.arange(28.0).view(1, 1, 28, 1)).sum((1, 2, 3)) / moved.sum((1, 2, 3))
+    assert (rows - 13.5).abs().max() <= 0.1 * 28 + 1
+    still = affine(images, torch.Generator().manual_seed(0), rotation_deg=0, shift=0, scale=0)
+    assert torch.allclose(still, images, atol=1e-5)
+
+
+def test_normalising_gives_mean_0_and_deviation_1(data: Data) -> None:
+    normal = digits.normalise(torch.from_numpy(data.train_images), data.mean, data.std)
+    assert normal.shape == (len(data.train_images), 1, 8, 8)
+    assert abs(normal.mean().item()) < 1e-5 and abs(normal.std().item() - 1) < 1e-3
+
+
+def test_evaluation_counts_nats_per_image(data: Data) -> None:
+    class Even(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(images), 10)
+
+    images, labels = torch.from_numpy(data.val_images), torch.from_numpy(data.val_labels).long()
+    loss, accuracy = digits.evaluate(Even(), images, labels, data.mean, data.std)
+    assert loss == pytest.approx(math.log(10), rel=1e-6)
+    assert accuracy == (data.val_labels == 0).mean()
+
+
+def card(config: Mapping[str, Any], data: Data) -> model.Card:
+    names = tuple("0123456789")
+    return model.Card(config, 8, 8, names, data.mean, data.std, "optdigits", seed=5, epochs=2)
+
+
+def test_a_model_folder_reproduces_the_figures_to_the_last(data: Data, tmp_path: Path) -> None:
+    reports = trained(data, tmp_path / "run", epochs=2, averaging=0.5)
+    config = DIGITS.walk(lambda name, _: digits.DEFAULTS[name])
+    made = model.make(card(config, data), digits.averaged_weights(tmp_path / "run" / "2"))
+    model.write(tmp_path / "best", made, {"val_accuracy": 1})
+    loaded = model.load(tmp_path / "best")
+    assert loaded.card == card(config, data)
+    assert loaded.evaluate(data.val_images, data.val_labels) == (reports[1]["val_loss"], reports[1]["val_accuracy"])
+    probabilities = loaded.probabilities(data.val_images)
+    assert probabilities.shape == (300, 10) and np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert sorted(path.name for path in (tmp_path / "best").iterdir()) == [
+        "config.json", "metrics.json", "model.safetensors",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda best: (best / "model.safetensors").write_bytes(b"\0" * 40), "is damaged: SafetensorError: "),
+        (lambda best: (best / "config.json").write_text("{"), "is damaged: JSONDecodeError: "),
+        (lambda best: (best / "config.json").write_text(json.dumps({"workload": "digits"})), "is damaged: "),
+        (lambda best: (best / "config.json").unlink(), "must be a model folder with model.safetensors and config.json"),
+    ],
+)
+def test_a_damaged_model_folder_is_refused(damage: Any, message: str, data: Data, tmp_path: Path) -> None:
+    network = networks.build(digits.DEFAULTS, 8, 8, 10)
+    model.write(tmp_path / "best", model.make(card(digits.DEFAULTS, data), network.state_dict()), {})
+    damage(tmp_path / "best")
+    with pytest.raises(ModelError, match=message):
+        model.load(tmp_path / "best")
