@@ -1,6 +1,7 @@
 """The fold: a run as it stands after its events. Tables, progress, resume and the study are made from it."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,9 @@ from results.errors import RunError
 from results.events import Event, read_events
 
 Value = str | int | float | bool
+
+# Checkpoints are deleted by the names that the log gives: no name may lead out of the run directory.
+_CHECKPOINT = r"checkpoints/trial-\d+/epoch-\d+"
 
 
 @dataclass
@@ -116,11 +120,15 @@ class Run:
 
     def apply(self, event: Event) -> None:
         """Take in the next event."""
-        at = datetime.fromisoformat(event["at"])
-        handler = getattr(self, f"_{event['event']}", None)
+        handler = _HANDLERS.get(event["event"])
         if handler is None:
             raise RunError(f"unknown event {event['event']!r}; open it with the version that wrote it")
-        handler(event, at)
+        try:
+            at = datetime.fromisoformat(event["at"])
+            handler(self, event, at)
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            what = f"{type(err).__name__}: {err}"
+            raise RunError(f"an event {event['event']} of the log lacks something or does not fit: {what}") from err
         if self._session_started_at and self.last_at:
             self.searched_s += max((at - self.last_at).total_seconds(), 0.0)
         self.last_at = at
@@ -152,6 +160,10 @@ class Run:
     def _epoch_reported(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
         saved = event["checkpoint"] or {}
+        if saved and not re.fullmatch(_CHECKPOINT, saved["path"]):
+            raise ValueError(
+                f"a checkpoint must be named like checkpoints/trial-0000/epoch-0001, got {saved['path']!r}"
+            )
         trial.node = event["node"]
         trial.epochs.append(
             Epoch(
@@ -193,6 +205,11 @@ class Run:
     def _study_ended(self, event: Event, at: datetime) -> None:
         self.ended = event["reason"]
 
+
+_HANDLERS = {name.removeprefix("_"): getattr(Run, name) for name in (
+    "_study_started", "_study_resumed", "_trial_suggested", "_trial_started", "_epoch_reported", "_attempt_failed",
+    "_trial_ended", "_checkpoints_dropped", "_winner_chosen", "_study_ended",
+)}  # fmt: skip
 
 # Anything that looks at a run as it goes on: called with the run and the event that has just been applied.
 View = Callable[[Run, Event], None]

@@ -17,7 +17,7 @@ _PARAMETER_TYPES = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()
 
 
 def trials_table(run: Run) -> pa.Table:
-    """One row a trial that has started, by number; the columns are those of docs/tables."""
+    """One row a trial that has started, by number."""
     trials = [trial for _, trial in sorted(run.trials.items()) if trial.state]
     best = [run.best_epoch(trial) for trial in trials]
     metrics = _metric_names(run)

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ray import tune
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.tune import Callback, PlacementGroupFactory, Stopper
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
 from search.actor import TrialActor
 from search.engine import Engine
+from search.errors import StudyFailed
 from search.session import Terms
 from search.study import Resources
 from trainables import Data
@@ -32,7 +34,8 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
         resources: What each trial is given.
 
     Raises:
-        Whatever the engine raises, a full disk's OSError, say: Tune would wrap it in text.
+        StudyFailed: Ray itself broke off.
+        OSError: The log or the tables could not be written; as the engine raised it, not wrapped by Tune.
     """
     bridge = _Bridge(engine)
     trainable = tune.with_parameters(TrialActor, terms=terms, data=data)
@@ -53,9 +56,9 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
                 raise_on_failed_trial=False,
                 verbose=0,
             )
-        except Exception:
+        except (TuneError, RayError) as err:
             if bridge.error is None:
-                raise
+                raise StudyFailed(f"Ray Tune broke off, with: {str(err).strip().splitlines()[-1]}") from err
         if bridge.error is not None:
             raise bridge.error
 

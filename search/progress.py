@@ -55,7 +55,7 @@ class Progress:
             Text(run.study["name"], style="bold"),
             ProgressBar(total=planned, completed=num_ended, width=30),
             f"{num_ended} of {planned} trials",
-            _best_text(run),
+            f"best {_best_text(run)}",
             time_left(run),
         )
         return Group(head, _running(run))
@@ -103,9 +103,10 @@ def _wall_s(budget: dict[str, Any]) -> float | None:
 
 
 def _running(run: Run) -> Table:
-    table = Table(box=None, header_style="dim")
-    for heading in ("trial", "epoch", run.metric, "configuration"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading == "configuration" else "right")
+    table = Table(box=None, header_style="dim", expand=True)
+    for heading in ("trial", "epoch", run.metric):
+        table.add_column(heading, no_wrap=True, justify="right", min_width=max(len(heading), 7))
+    table.add_column("configuration", no_wrap=True, ratio=1)  # the rest of the width, cut where it ends
     most = run.study["early_stop"]["max_epochs"]
     for trial in run.trials.values():
         if trial.state == "running":

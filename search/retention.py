@@ -51,8 +51,11 @@ class Retention:
 
 def delete(run_directory: Path, paths: Sequence[str]) -> None:
     """Delete checkpoints, and the folders of trials that have none left."""
+    root = (run_directory / "checkpoints").resolve()
     for path in paths:
         folder = run_directory / path
+        if not folder.resolve().is_relative_to(root) or root.parent != run_directory.resolve():
+            continue  # A link leads elsewhere: what is there is not ours.
         shutil.rmtree(folder, ignore_errors=True)
         if folder.parent.is_dir() and not any(folder.parent.iterdir()):
             folder.parent.rmdir()

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,11 +85,24 @@ def resume(
     past = open_run(run_directory)
     mapping = {**past.study, "name": run_directory.resolve().name, "output": str(run_directory.parent)}
     study = Study.from_mapping(overridden(mapping, overrides), source=str(run_directory), overrides=overrides)
-    if study.space != Study.from_mapping(past.study).space:
-        raise StudyError("--set: the space of a run can't be changed; start a run of another name")
-    if past.winner and study.budget == Study.from_mapping(past.study).budget:
+    before = Study.from_mapping(past.study)
+    _check_may_go_on(before, study)
+    if past.winner and study.budget == before.budget and study.objective == before.objective:
         return Outcome(past, run_directory, past.ended or "trials")
     return _session(study, past, address, views)
+
+
+def _check_may_go_on(before: Study, after: Study) -> None:
+    """Raise StudyError if old and new trials could not be compared."""
+    fixed = ("workload", "data", "space", "sampler", "early_stop")
+    changed = [name for name in fixed if getattr(before, name) != getattr(after, name)]
+    if before.objective.model_copy(update={"target": after.objective.target}) != after.objective:
+        changed.append("objective")
+    if changed:
+        raise StudyError(
+            f"--set: {', '.join(changed)} must stay as it was in a run that has begun; "
+            "change budget, objective.target, resources, failures or checkpoints, or run a study of another name"
+        )
 
 
 def _session(study: Study, past: Run | None, address: str | None, views: Sequence[View]) -> Outcome:
@@ -109,25 +122,18 @@ def _session(study: Study, past: Run | None, address: str | None, views: Sequenc
         log, so_far = _opened(study, past)
         stack.callback(log.close)
         engine = Engine(study, directory, log, so_far, views)
-        terms = Terms(
-            workload=study.workload,
-            run_directory=str(directory.resolve()),
-            metric=study.objective.metric,
-            mode=study.objective.mode,
-            max_epochs=study.early_stop.max_epochs,
-            every_epochs=study.checkpoints.every_epochs,
-            trial_wall_s=study.budget.trial_wall,
-            num_threads=study.resources.cpu,
-            gpu=study.resources.gpu > 0,
-        )
         try:
             with _signals(engine) as caught:
-                dispatch(engine, terms, data, study.resources)
+                dispatch(engine, Terms.of(study), data, study.resources)
             reason = engine.reason_to_end() or "trials"
             engine.finish(reason)
             if reason != "user":
                 engine.record("winner_chosen", **crown(study, directory, engine.run, data))
-        except OSError as err:
+        except (OSError, StudyFailed) as err:
+            with suppress(OSError):
+                engine.finish("error")
+            if isinstance(err, StudyFailed):
+                raise
             raise StudyFailed(
                 f"{str(directory)!r} must stay readable and writable, got: {err}; what was reported before is kept: "
                 f"put that right, then `digitsearch resume {directory}`"

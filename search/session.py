@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.study import Study
 from trainables import Data, Save, Train, Trial
 
 
@@ -40,6 +41,21 @@ class Terms:
     trial_wall_s: float | None
     num_threads: int
     gpu: bool
+
+    @classmethod
+    def of(cls, study: Study) -> "Terms":
+        """What a study says to its trials."""
+        return cls(
+            workload=study.workload,
+            run_directory=str(study.run_directory.resolve()),
+            metric=study.objective.metric,
+            mode=study.objective.mode,
+            max_epochs=study.early_stop.max_epochs,
+            every_epochs=study.checkpoints.every_epochs,
+            trial_wall_s=study.budget.trial_wall,
+            num_threads=study.resources.cpu,
+            gpu=study.resources.gpu > 0,
+        )
 
 
 class Unwind(BaseException):

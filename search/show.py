@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,8 +75,9 @@ def outcome(ended: Any) -> str:
     counts = ", ".join(f"{run.count(s)} {s}" for s in ("finished", "stopped", "failed", "interrupted") if run.count(s))
     planned = run.study["budget"]["trials"]
     head = f"{run.study['name']}: {num_ended} of {planned} trials in {run.searched_s:.0f} s ({counts})"
+    me = program()
     if ended.reason == "user":
-        return f"{head}\ninterrupted; go on with: digitsearch resume {directory}"
+        return f"{head}\ninterrupted; go on with: {me} resume {directory}"
     metrics = run.winner["metrics"]
     lines = [
         head,
@@ -85,10 +89,18 @@ def outcome(ended: Any) -> str:
         f"model:  {directory / 'best'}",
         f"tables: {directory / 'trials.parquet'}, {directory / 'epochs.parquet'}",
     ]
-    lines += ["next:", f"  digitsearch trials {directory}", f"  digitsearch best {directory}"]
+    lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}"]
     if "test_accuracy" in metrics:
-        lines.append(f"  digitsearch predict {directory} digit.png")
+        lines.append(f"  {me} predict {directory} digit.png")
     return "\n".join(lines)
+
+
+def program() -> str:
+    """How to type this program here: an environment that is not activated has no `digitsearch` on its path."""
+    if shutil.which("digitsearch"):
+        return "digitsearch"
+    typed = Path(sys.argv[0])
+    return os.path.relpath(typed) if typed.name == "digitsearch" else "python -m search"
 
 
 def _winner_figures(run: Run, metrics: Mapping[str, Any]) -> str:
@@ -127,7 +139,7 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
 def trained(out: Path, metrics: Mapping[str, Any]) -> str:
     """The last lines of `digitsearch train`."""
     found = f"best epoch {metrics['epoch']}: {accuracies(metrics)}"
-    return f"{found}\nmodel: {out}\nnext:\n  digitsearch predict {out} digit.png"
+    return f"{found}\nmodel: {out}\nnext:\n  {program()} predict {out} digit.png"
 
 
 def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,5 @@
 """The study file: what is searched, how, for how long and where. Values check themselves on the driver."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -23,6 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from search import yaml_text
 from search.errors import StudyError
 from spaces import NAMED, Choice, Int, Space, SpaceError
+from spaces.space import did_you_mean
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -324,7 +324,7 @@ def _read(name_or_path: str) -> tuple[str, str]:
         known = ", ".join(built_in_studies())
         raise StudyError(
             f"unknown study {name_or_path!r}: no such file, and the built-in ones are {known}"
-            f"{_suggest(name_or_path, built_in_studies())}"
+            f"{did_you_mean(name_or_path, built_in_studies())}"
         )
     try:
         return name_or_path, path.read_text(encoding="utf-8")
@@ -333,12 +333,7 @@ def _read(name_or_path: str) -> tuple[str, str]:
 
 
 def _unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    return f"unknown {what} {got!r}; known: {', '.join(known)}{_suggest(got, list(known))}"
-
-
-def _suggest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown {what} {got!r}; known: {', '.join(known)}{did_you_mean(got, known)}"
 
 
 def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequence[str]) -> str:

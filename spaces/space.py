@@ -1,7 +1,7 @@
 """A space: named parameters, some of which apply only when others have certain values."""
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
@@ -45,7 +45,7 @@ class Space:
         if other not in self.parameters:
             raise SpaceError(
                 f"{name}: `when` names an unknown parameter {other!r}; "
-                f"known: {', '.join(self.parameters)}{_suggest(other, self.parameters)}"
+                f"known: {', '.join(self.parameters)}{did_you_mean(other, self.parameters)}"
             )
         if not values:
             raise SpaceError(f"{name}: `when` needs at least one value of {other}, got none")
@@ -70,9 +70,8 @@ class Space:
         """Raise SpaceError unless `config` has just the parameters that apply, each within its range."""
         for name in config:
             if name not in self.parameters:
-                raise SpaceError(
-                    f"unknown parameter {name!r}; known: {', '.join(self.parameters)}{_suggest(name, self.parameters)}"
-                )
+                near = did_you_mean(name, self.parameters)
+                raise SpaceError(f"unknown parameter {name!r}; known: {', '.join(self.parameters)}{near}")
         for name, parameter in self.parameters.items():
             applies = self.active(name, config)
             if applies and name not in config:
@@ -107,8 +106,9 @@ def _check_name(name: str) -> None:
         raise SpaceError(f"a parameter's name must be letters, digits and underscores, got {name!r}")
 
 
-def _suggest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one, if any is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -145,7 +145,7 @@ def _parameter(entry: object) -> Parameter:
     allowed = ("choice", "when") if kind == "choice" else (kind, "log", "step", "when")
     for key in entry:
         if key not in allowed:
-            raise SpaceError(f"unknown key {key!r}; known: {', '.join(allowed)}{_suggest(str(key), allowed)}")
+            raise SpaceError(f"unknown key {key!r}; known: {', '.join(allowed)}{did_you_mean(str(key), allowed)}")
     when = _conditions(entry.get("when", {}))
     if kind == "choice":
         return Choice(tuple(_list(entry["choice"], "choice")), when)

@@ -176,6 +176,37 @@ def test_a_later_schema_is_refused(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
+@pytest.mark.parametrize("path", ["../../etc", "/etc", "checkpoints/../..", "checkpoints/trial-0000/../../.."])
+def test_a_checkpoint_outside_the_run_directory_is_refused(path: str, tmp_path: Path) -> None:
+    told(tmp_path)
+    log = log_path(tmp_path)
+    log.write_text(log.read_text().replace("checkpoints/trial-0000/epoch-0001", path))
+    with pytest.raises(RunError, match="a checkpoint must be named like checkpoints/trial-0000/epoch-0001, got "):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            '{"event": "_init__", "at": "2026-01-01T00:00:00+00:00"}',
+            "unknown event '_init__'; open it with the version",
+        ),
+        (
+            '{"event": "trial_started", "at": "2026-01-01T00:00:00+00:00", "number": 99, "attempt": 1, "epoch": 0}',
+            "KeyError: 99",
+        ),
+        ('{"event": "trial_ended", "at": "yesterday", "number": 0}', "ValueError: Invalid isoformat string"),
+        ('{"event": "trial_suggested", "at": "2026-01-01T00:00:00+00:00"}', "KeyError: 'number'"),
+    ],
+)
+def test_an_event_that_does_not_fit_is_refused(line: str, message: str, tmp_path: Path) -> None:
+    told(tmp_path)
+    log_path(tmp_path).open("a").write(line + "\n")
+    with pytest.raises(RunError, match=message):
+        open_run(tmp_path)
+
+
 def test_a_retried_trial_forgets_what_came_after_its_checkpoint() -> None:
     def event(kind: str, **facts: Any) -> dict[str, Any]:
         return {"event": kind, "at": now(), **facts}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from PIL import Image
 
 from cluster.errors import ClusterError
 from results import Event, Run, open_run
-from search import NoTrialSucceeded, Outcome, Study, UsageError, load_study, resume, run
+from search import NoTrialSucceeded, Outcome, Study, StudyError, UsageError, load_study, resume, run
 from search.session import folder_sha256
+from search.show import program
 from search.suggest import optuna_study
 from trainables.datasets import carve, load_part
 from trainables.model import load
@@ -276,6 +278,30 @@ def test_a_finished_search_is_grown(tmp_path: Path) -> None:
     assert open_run(first.run_directory).study["budget"]["trials"] == 7
 
 
+def test_a_run_killed_before_its_winner_was_chosen_resumes_to_it(finished: Outcome, tmp_path: Path) -> None:
+    copy = tmp_path / "moved"
+    shutil.copytree(finished.run_directory, copy)
+    shutil.rmtree(copy / "best")
+    log = copy / "events" / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    assert '"winner_chosen"' in lines[-1]
+    log.write_text("".join(lines[:-1]))
+    again = resume(copy)
+    assert again.run.winner == finished.run.winner and (copy / "best" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "change", ["early_stop.max_epochs=9", "data.split_seed=1", "objective.mode=min", "sampler.seed=2"]
+)
+def test_what_makes_trials_incomparable_cannot_change(change: str, finished: Outcome) -> None:
+    with pytest.raises(StudyError) as raised:
+        resume(finished.run_directory, [change])
+    assert str(raised.value) == (
+        f"--set: {change.split('.')[0]} must stay as it was in a run that has begun; "
+        "change budget, objective.target, resources, failures or checkpoints, or run a study of another name"
+    )
+
+
 def test_a_complete_run_resumes_to_nothing(finished: Outcome) -> None:
     before = (finished.run_directory / "events" / "log.jsonl").read_bytes()
     again = resume(finished.run_directory)
@@ -309,7 +335,7 @@ def test_a_signal_interrupts_and_resume_goes_on(
     signalled = time.monotonic()
     output, _ = driver.communicate(timeout=60)
     assert time.monotonic() - signalled < 10 and driver.returncode == code
-    assert output.splitlines()[-1] == f"interrupted; go on with: digitsearch resume {tmp_path}/run"
+    assert output.splitlines()[-1] == f"interrupted; go on with: {program()} resume {tmp_path}/run"
     assert "running" not in set(pd.read_parquet(tmp_path / "run" / "trials.parquet")["state"])
     again = type_in("resume", str(tmp_path / "run"))
     assert again.returncode == 0, again.stderr
