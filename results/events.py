@@ -1,24 +1,16 @@
 """The log: an append-only file of facts, one JSON object a line. Everything else is made from it.
 
-The kinds of event, each with `event` and `at` (UTC, ISO 8601), and what they carry:
-
-    study_started        schema, study (resolved, as in study.yaml), parameters (name -> int|float|choice)
-    study_resumed        study
-    trial_suggested      number, config, seed
-    trial_started        number, attempt, epoch (epochs that its checkpoint brings; 0 from scratch)
-    epoch_reported       number, attempt, epoch, epoch_s, node, metrics, checkpoint (path, sha256) or null
-    attempt_failed       number, attempt, error_kind, error; the trial will be tried again
-    trial_ended          number, state, stop_reason, error_kind, error
-    checkpoints_dropped  paths, just before they are deleted
-    winner_chosen        number, epoch, metrics (those of best/metrics.json)
-    study_ended          reason
+FIELDS names the kinds of event and what each carries, beside `event` and `at` (UTC, ISO 8601).
 """
 
+import fcntl
 import json
 import math
 import os
+import socket
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +22,35 @@ Event: TypeAlias = dict[str, Any]
 SCHEMA = 1
 _FILE = Path("events") / "log.jsonl"
 
+# Whole numbers beyond this can't be told apart by everybody who reads JSON, nor be put into a table.
+_LARGEST = 2**53
+_Text = str | None
+FIELDS: dict[str, dict[str, Any]] = {
+    # study: resolved, as in study.yaml; parameters: name -> int, float, bool or text, the type of its column.
+    "study_started": {"schema": int, "study": dict, "parameters": dict},
+    # set_aside: numbers of trials that the changed space leaves out.
+    "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
+    "trial_suggested": {"number": int, "config": dict, "seed": int},
+    # epoch: the epochs that its checkpoint brings; 0 from scratch.
+    "trial_started": {"number": int, "attempt": int, "epoch": int},
+    # checkpoint: its path and sha256, or null.
+    "epoch_reported": {
+        "number": int, "attempt": int, "epoch": int, "epoch_s": float, "node": str, "metrics": dict,
+        "checkpoint": dict | None,
+    },
+    # The attempt came to nothing and the trial will be tried again.
+    "attempt_failed": {"number": int, "attempt": int, "error_kind": str, "error": str, "log_tail": _Text},
+    "trial_ended": {
+        "number": int, "state": str, "stop_reason": str, "error_kind": _Text, "error": _Text, "log_tail": _Text,
+    },
+    # Just before they are deleted, or when they are found to be damaged.
+    "checkpoints_dropped": {"paths": list, "reason": str},
+    # metrics: those of best/metrics.json.
+    "winner_chosen": {"number": int, "epoch": int, "metrics": dict},
+    "study_ended": {"reason": str},
+}  # fmt: skip
+STATES = ("running", "finished", "stopped", "failed", "interrupted")
+
 
 def log_path(run_directory: Path) -> Path:
     """Where the log of a run lies."""
@@ -37,30 +58,82 @@ def log_path(run_directory: Path) -> Path:
 
 
 class EventLog:
-    """The log of one run, open for appending. One process may hold it at a time.
+    """The log of one run, open for appending by one process at a time.
 
     Args:
         run_directory: Exists; `events/` is made in it.
+
+    Raises:
+        RunError: Another process holds the log.
     """
 
     def __init__(self, run_directory: Path) -> None:
         path = log_path(run_directory)
+        _refuse_links(path)
         path.parent.mkdir(exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _hold(self._descriptor, path)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         _drop_torn_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._size = os.fstat(self._descriptor).st_size
+        self._open = True
 
     def append(self, event: str, /, **facts: Any) -> Event:
-        """Write one event and hand it to the operating system: it outlives a kill of this process."""
+        """Write one event and hand it to the operating system: it outlives a kill of this process.
+
+        Raises:
+            OSError: The disk is full, say. The log is as it was before.
+        """
         written: Event = {"event": event, "at": datetime.now(UTC).isoformat(), **facts}
-        self._file.write(json.dumps(_encoded(written), allow_nan=False, separators=(",", ":")) + "\n")
-        self._file.flush()
+        line = json.dumps(_encoded(written), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            # Half a line would be damage in the middle once there is room again.
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(line)
         return written
 
     def close(self) -> None:
         """Put everything on the disk, so that it outlives a loss of power too, and let go."""
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        if self._open:
+            self._open = False
+            try:
+                os.fsync(self._descriptor)
+            finally:
+                os.close(self._descriptor)
+
+
+def _hold(descriptor: int, path: Path) -> None:
+    """Take the log for this process; the system gives it free when the process dies, however it dies."""
+    holder = path.with_name("driver.json")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as err:
+        try:
+            said = json.loads(holder.read_text(encoding="utf-8"))
+            who = f"process {said['pid']} on {said['host']} since {said['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "another process"
+        raise RunError(
+            f"{str(path.parent.parent)!r} must have one driver at a time, got a second: {who} holds it; "
+            "wait for it to end, or stop it"
+        ) from err
+    said = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    holder.write_text(json.dumps(said) + "\n", encoding="utf-8")
+
+
+def _refuse_links(path: Path) -> None:
+    for entry in (path.parent, path):
+        if entry.is_symlink():
+            raise RunError(f"{str(entry)!r} must be a part of its run directory, got a link; copy the run itself")
 
 
 def read_events(run_directory: Path) -> Iterator[Event]:
@@ -70,6 +143,7 @@ def read_events(run_directory: Path) -> Iterator[Event]:
         RunError: There is no log, it is damaged before its end, or a later version wrote it.
     """
     path = log_path(run_directory)
+    _refuse_links(path)
     if not path.is_file():
         raise RunError(
             f"{str(run_directory)!r} is not a run directory: it has no {_FILE}; name one, like runs/quickstart"
@@ -83,21 +157,48 @@ def read_events(run_directory: Path) -> Iterator[Event]:
 
 
 def _parsed(line: bytes, path: Path, line_number: int) -> Event:
+    where = f"{path}: line {line_number}"
     try:
         event = _decoded(json.loads(line))
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise RunError(
-            f"{path}: line {line_number} must be a JSON object, got {line[:40]!r}; "
+            f"{where} must be a JSON object, got {line[:40]!r}; "
             f"the {line_number - 1} lines before it can be saved: keep them, cut the rest"
         ) from err
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        raise RunError(f"{path}: line {line_number} must be an object with `event`, got {line[:40]!r}")
+        raise RunError(f"{where} must be an object with `event`, got {line[:40]!r}")
     if event["event"] == "study_started" and event.get("schema") != SCHEMA:
         raise RunError(
-            f"{path}: the log must have schema {SCHEMA}, got {event.get('schema')!r}; "
+            f"{where}: the log must have schema {SCHEMA}, got {event.get('schema')!r}; "
             "open it with the version of digitsearch that wrote it"
         )
+    _check_fields(event, where)
     return event
+
+
+def _check_fields(event: Event, where: str) -> None:
+    fields = FIELDS.get(event["event"])
+    if fields is None:
+        raise RunError(f"{where}: unknown event {event['event']!r}; open it with the version that wrote it")
+    for name, kind in {"at": str, **fields}.items():
+        value = event.get(name)
+        if not isinstance(value, int | float if kind is float else kind) or isinstance(value, bool):
+            raise RunError(f"{where}: {name} of {event['event']} must be {_called(kind)}, got {value!r:.60}")
+        if isinstance(value, int) and not 0 <= value <= _LARGEST:
+            raise RunError(f"{where}: {name} of {event['event']} must lie in [0, 2**53], got {value!r:.60}")
+    for name in {"metrics", "config"} & set(fields) if event["event"] != "winner_chosen" else ():
+        for key, value in event[name].items():
+            if not isinstance(value, int | float | str) or (isinstance(value, int) and abs(value) > _LARGEST):
+                raise RunError(f"{where}: {key} in {name} must be a number below 2**53 or text, got {value!r:.60}")
+    if event.get("state", "running") not in STATES:
+        raise RunError(
+            f"{where}: state of {event['event']} must be one of {', '.join(STATES)}, got {event['state']!r:.60}"
+        )
+
+
+def _called(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
+    return names.get(kind) or ("text or null" if kind == _Text else "an object or null")
 
 
 def _drop_torn_line(path: Path) -> None:

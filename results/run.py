@@ -38,11 +38,14 @@ class Trial:
     number: int
     config: Mapping[str, Value]
     seed: int
+    counts: bool = True  # False once a resume has changed the space so that it lies outside
     state: str | None = None
     stop_reason: str | None = None
     error_kind: str | None = None
     error: str | None = None
+    log_tail: str | None = None
     attempts: int = 0
+    num_lost: int = 0  # attempts whose process died, lost nodes aside: they are no fault of the trial
     started_at: datetime | None = None
     ended_at: datetime | None = None
     node: str | None = None
@@ -106,7 +109,7 @@ class Run:
     def ranking(self) -> list[Trial]:
         """The finished trials, best first; of equal ones the earlier. Only they had the whole budget."""
         sign = -1.0 if self.study["objective"]["mode"] == "max" else 1.0
-        scored = [(self.value(t), t) for t in self.trials.values() if t.state == "finished"]
+        scored = [(self.value(t), t) for t in self.trials.values() if t.state == "finished" and t.counts]
         found = [(sign * value, trial.number, trial) for value, trial in scored if value is not None]
         return [trial for _, _, trial in sorted(found, key=lambda row: row[:2])]
 
@@ -140,6 +143,10 @@ class Run:
     def _study_resumed(self, event: Event, at: datetime) -> None:
         # The time between two sessions was nobody's training: it does not count as searched.
         self.study, self.ended, self.winner = event["study"], None, None
+        for name, kind in event["parameters"].items():
+            self.parameters[name] = _wider(self.parameters.get(name, kind), kind)
+        for number in event["set_aside"]:
+            self.trials[number].counts = False
         self._session_started_at, self.last_at = at, None
         self.num_failures_in_a_row = 0
         for trial in self.trials.values():
@@ -180,12 +187,13 @@ class Run:
 
     def _attempt_failed(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
-        trial.error_kind, trial.error = event["error_kind"], event["error"]
+        trial.num_lost += event["error_kind"] != "node_lost"
+        trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
 
     def _trial_ended(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
         trial.state, trial.stop_reason = event["state"], event["stop_reason"]
-        trial.error_kind, trial.error = event["error_kind"], event["error"]
+        trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
         trial.ended_at = at
         if trial.state == "failed":
             self.num_failures_in_a_row += 1
@@ -204,6 +212,13 @@ class Run:
 
     def _study_ended(self, event: Event, at: datetime) -> None:
         self.ended = event["reason"]
+
+
+def _wider(kind: str, other: str) -> str:
+    """The column type that holds values of both."""
+    if kind == other:
+        return kind
+    return "float" if {kind, other} == {"int", "float"} else "text"
 
 
 _HANDLERS = {name.removeprefix("_"): getattr(Run, name) for name in (

@@ -27,6 +27,7 @@ def trials_table(run: Run) -> pa.Table:
         "stop_reason": pa.array([t.stop_reason for t in trials], pa.string()),
         "error_kind": pa.array([t.error_kind for t in trials], pa.string()),
         "error": pa.array([t.error for t in trials], pa.string()),
+        "log_tail": pa.array([t.log_tail for t in trials], pa.string()),
         "attempts": pa.array([t.attempts for t in trials], pa.int64()),
         "seed": pa.array([t.seed for t in trials], pa.int64()),
         "epochs": pa.array([t.epochs[-1].epoch if t.epochs else 0 for t in trials], pa.int64()),
@@ -80,6 +81,8 @@ def _kept_checkpoint(run: Run, trial: Trial) -> str | None:
 
 def _typed(values: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:
     """A column of `kind`, or of the narrowest type that holds all values; missing is null."""
+    if kind == pa.string():
+        return pa.array([None if value is None else str(value) for value in values], kind)
     if kind is not None:
         return pa.array(values, kind)
     found = {type(value) for value in values if value is not None}

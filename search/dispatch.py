@@ -2,16 +2,19 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from ray import tune
-from ray.exceptions import OutOfMemoryError, RayError
+from ray import cloudpickle, tune
+from ray.exceptions import RayError
 from ray.tune import Callback, PlacementGroupFactory, Stopper
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
-from search.actor import TrialActor
+from search import trial_log
+from search.actor import ProcessSpoilt, TrialActor
+from search.deaths import Deaths
 from search.engine import Engine
 from search.errors import StudyFailed
 from search.session import Terms
@@ -37,9 +40,9 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
         StudyFailed: Ray itself broke off.
         OSError: The log or the tables could not be written; as the engine raised it, not wrapped by Tune.
     """
-    bridge = _Bridge(engine)
-    trainable = tune.with_parameters(TrialActor, terms=terms, data=data)
     with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch:
+        bridge = _Bridge(engine, scratch)
+        trainable = tune.with_parameters(TrialActor, terms=replace(terms, scratch=scratch), data=data)
         try:
             tune.run(
                 trainable,
@@ -70,8 +73,9 @@ def _bundle(resources: Resources) -> dict[str, float]:
 class _Bridge:
     """The engine as Tune's three interfaces share it, with the first error that it raised."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, scratch: str) -> None:
         self.engine = engine
+        self.scratch = scratch
         self.error: Exception | None = None
         self.assignments: dict[str, dict[str, Any]] = {}
 
@@ -121,8 +125,13 @@ class _Stopper(Stopper):  # type: ignore[misc]
         self._bridge = bridge
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        assignment = self._bridge.assignments[trial_id]
-        return self._bridge.call(lambda: self._bridge.engine.reported(assignment, result), True)
+        bridge, assignment = self._bridge, self._bridge.assignments[trial_id]
+        if "failure" in result:
+            result["log_tail"] = trial_log.tail(bridge.scratch, assignment["number"])
+        over = bridge.call(lambda: bridge.engine.reported(assignment, result), True)
+        if over:
+            trial_log.forget(bridge.scratch, assignment["number"])
+        return over
 
     def stop_all(self) -> bool:
         return self._bridge.call(lambda: self._bridge.engine.reason_to_end() is not None, True)
@@ -133,18 +142,28 @@ class _Starts(Callback):  # type: ignore[misc]
 
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
+        self._deaths = Deaths()
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         assignment = self._bridge.assignments[trial.trial_id]
         self._bridge.call(lambda: self._bridge.engine.started(assignment), None)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        assignment = self._bridge.assignments[trial.trial_id]
-        kind, message = _cause(trial)
-        self._bridge.call(lambda: self._bridge.engine.lost(assignment, kind, message), None)
+        bridge, assignment = self._bridge, self._bridge.assignments[trial.trial_id]
+        err = _exception(trial)
+        if isinstance(err, ProcessSpoilt):
+            bridge.call(lambda: bridge.engine.given_back(assignment), None)
+            return
+        kind, message = self._deaths.cause(err)
+        log_tail = trial_log.tail(bridge.scratch, assignment["number"])
+        bridge.call(lambda: bridge.engine.lost(assignment, kind, message, log_tail), None)
+        trial_log.forget(bridge.scratch, assignment["number"])
 
 
-def _cause(trial: TuneTrial) -> tuple[str, str]:
-    err = trial.get_pickled_error() or trial.get_error()
-    kind = "oom" if isinstance(err, OutOfMemoryError) else "worker_lost"
-    return kind, str(err).strip().splitlines()[0] if err else "the process that trained it died"
+def _exception(trial: TuneTrial) -> Exception | None:
+    """What Tune wrote of a trial's death, in its scratch folder, moments ago."""
+    try:
+        with open(trial.pickled_error_file, "rb") as file:
+            return cloudpickle.load(file)  # type: ignore[no-any-return]
+    except (OSError, TypeError):
+        return None

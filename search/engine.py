@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results import EventLog, Run, Trial, View
+from results import Epoch, EventLog, Run, Trial, View
 from results.tables import TableWriter
+from search import checkpoints
 from search.early_stop import SuccessiveHalving
 from search.limits import Limits
-from search.retention import Retention, delete, delete_unknown
+from search.retention import Retention
 from search.seeds import derived
 from search.study import Study, duration_text
 from search.suggest import Suggester
@@ -46,12 +47,12 @@ class Engine:
         self._suggester = Suggester(study, run)
         self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
         self._retention = Retention(run, study.checkpoints.keep_best)
-        self._again = deque(trial.number for trial in run.trials.values() if not trial.ended)
+        self._again = deque(trial.number for trial in run.trials.values() if not trial.ended and trial.counts)
         self._live: dict[int, float] = {}  # number -> when its attempt began, on the monotonic clock
-        for trial in run.trials.values():
-            for epoch in trial.epochs:
-                if math.isfinite(epoch.metrics[run.metric]):
-                    self._halving.gives_up(trial.number, epoch.epoch, epoch.metrics[run.metric])
+        for epoch in _in_order(run):
+            value = epoch.metrics.get(run.metric, math.nan)
+            if math.isfinite(value):
+                self._halving.gives_up(epoch.number, epoch.epoch, value)
         self._tables.write(run)
 
     def record(self, event: str, /, **facts: Any) -> None:
@@ -76,7 +77,7 @@ class Engine:
         else:
             return None
         self._live[trial.number] = time.monotonic()
-        start = trial.checkpoints[-1] if trial.checkpoints else None
+        start = self._start(trial)
         return {
             "number": trial.number,
             "attempt": trial.attempts + 1,
@@ -85,6 +86,14 @@ class Engine:
             "epoch": start.epoch if start else 0,
             "checkpoint": start.checkpoint if start else None,
         }
+
+    def _start(self, trial: Trial) -> Epoch | None:
+        """The report to go on from: the last whose checkpoint is whole."""
+        saved = trial.checkpoints
+        start = next((epoch for epoch in reversed(saved) if checkpoints.is_whole(self._directory, epoch)), None)
+        damaged = [epoch.checkpoint for epoch in saved if epoch.checkpoint and (not start or epoch.epoch > start.epoch)]
+        self._drop(damaged, "damaged")
+        return start
 
     @property
     def exhausted(self) -> bool:
@@ -111,7 +120,8 @@ class Engine:
             facts = {key: report[key] for key in ("epoch", "epoch_s", "node", "metrics", "checkpoint")}
             self.record("epoch_reported", number=number, attempt=assignment["attempt"], **facts)
         if "failure" in report:
-            self._failed(trial, report["failure"]["kind"], report["failure"]["message"])
+            failure = report["failure"]
+            self._failed(trial, failure["kind"], failure["message"], report.get("log_tail"))
         elif not trial.epochs:
             self._failed(trial, "no_report", "a training function must report at least once, got no report")
         elif "epoch" in report and not all(math.isfinite(value) for value in report["metrics"].values()):
@@ -125,19 +135,32 @@ class Engine:
             self._drop(self._retention.after_report(trial))
         return trial.state != "running"
 
-    def lost(self, assignment: Mapping[str, Any], error_kind: str, error: str) -> None:
-        """The process that trained an assignment has died."""
+    def given_back(self, assignment: Mapping[str, Any]) -> None:
+        """An assignment could not begin for a reason that has nothing to do with it; it comes first next time."""
+        self._live.pop(assignment["number"], None)
+        self._again.appendleft(assignment["number"])
+
+    def lost(self, assignment: Mapping[str, Any], error_kind: str, error: str, log_tail: str | None = None) -> None:
+        """The process that trained an assignment has died.
+
+        Args:
+            assignment: As `next_assignment` gave it.
+            error_kind: worker_lost, oom, or node_lost, which does not use up a retry.
+            error: What is known of it.
+            log_tail: The end of what the process wrote.
+        """
         trial = self.run.trials[assignment["number"]]
         if trial.number not in self._live:
             return
         limit_s = self._study.budget.trial_wall
         if limit_s is not None and time.monotonic() - self._live[trial.number] >= limit_s:
-            self._failed(trial, "timeout", f"a trial must end within {duration_text(limit_s)}; its process was ended")
-        elif assignment["attempt"] > self._study.failures.retries:
-            self._failed(trial, error_kind, error)
+            error_kind, error = "timeout", f"a trial must end within {duration_text(limit_s)}; its process was ended"
+            self._failed(trial, error_kind, error, log_tail)
+        elif error_kind != "node_lost" and trial.num_lost >= self._study.failures.retries:
+            self._failed(trial, error_kind, error, log_tail)
         else:
-            facts = {"attempt": assignment["attempt"], "error_kind": error_kind, "error": error}
-            self.record("attempt_failed", number=trial.number, **facts)
+            facts = {"error_kind": error_kind, "error": error, "log_tail": log_tail}
+            self.record("attempt_failed", number=trial.number, attempt=assignment["attempt"], **facts)
             del self._live[trial.number]
             self._again.append(trial.number)
 
@@ -147,12 +170,12 @@ class Engine:
 
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
-        for trial in [trial for trial in self.run.trials.values() if not trial.ended]:
+        for trial in [trial for trial in self.run.trials.values() if not trial.ended and trial.counts]:
             if reason in _GOES_ON_LATER or trial.state != "running":
                 self._end(trial, "interrupted", reason)
             else:
                 self._end(trial, "stopped", "budget" if reason == "wall" else reason)
-        delete_unknown(self._directory, self.run)
+        checkpoints.delete_unknown(self._directory, self.run)
         self.record("study_ended", reason=reason)
         self._tables.write(self.run)
 
@@ -175,23 +198,26 @@ class Engine:
         else:
             self._failed(trial, "nan", f"{name} is {value} at epoch {report['epoch']}")
 
-    def _failed(self, trial: Trial, error_kind: str, error: str) -> None:
-        self._end(trial, "failed", "error", error_kind, error)
+    def _failed(self, trial: Trial, error_kind: str, error: str, log_tail: str | None = None) -> None:
+        self._end(trial, "failed", "error", error_kind=error_kind, error=error, log_tail=log_tail)
 
-    def _end(
-        self, trial: Trial, state: str, stop_reason: str, error_kind: str | None = None, error: str | None = None
-    ) -> None:
-        self.record(
-            "trial_ended", number=trial.number, state=state, stop_reason=stop_reason, error_kind=error_kind, error=error
-        )
+    def _end(self, trial: Trial, state: str, stop_reason: str, **error: str | None) -> None:
+        facts = {"error_kind": None, "error": None, "log_tail": None, **error}
+        self.record("trial_ended", number=trial.number, state=state, stop_reason=stop_reason, **facts)
         self._live.pop(trial.number, None)
         self._suggester.tell(trial.number, state, self.run.value(trial))
         self._drop(self._retention.after_end(trial))
         if trial.ended:
             self.limits.ended(trial)
 
-    def _drop(self, paths: Sequence[str]) -> None:
+    def _drop(self, paths: Sequence[str], reason: str = "not needed") -> None:
         if paths:
             # Recorded before it is done: a log must not name a checkpoint that is gone.
-            self.record("checkpoints_dropped", paths=list(paths))
-            delete(self._directory, paths)
+            self.record("checkpoints_dropped", paths=list(paths), reason=reason)
+            checkpoints.delete(self._directory, paths)
+
+
+def _in_order(run: Run) -> list[Epoch]:
+    """The reports that still count, as they came."""
+    epochs = [epoch for trial in run.trials.values() if trial.counts for epoch in trial.epochs]
+    return sorted(epochs, key=lambda epoch: epoch.reported_at)

@@ -25,7 +25,7 @@ class Limits:
         self._num_since_best = 0
         self._num_ended = 0
         self._any_success = False
-        for trial in sorted((t for t in run.trials.values() if t.ended), key=lambda t: str(t.ended_at)):
+        for trial in sorted((t for t in run.trials.values() if t.ended and t.counts), key=lambda t: str(t.ended_at)):
             self.ended(trial)
 
     @property

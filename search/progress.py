@@ -40,6 +40,12 @@ class Progress:
         kind = event["event"]
         if kind == "trial_ended" and (not self._live or event["state"] == "failed"):
             self._console.print(ended_line(run, run.trials[event["number"]]), soft_wrap=True, highlight=False)
+        elif kind == "study_resumed":
+            self._console.print(taken_up_line(run), soft_wrap=True, highlight=False)
+        elif kind == "checkpoints_dropped" and event["reason"] == "damaged":
+            paths = ", ".join(event["paths"])
+            line = f"damaged, and not used: {paths}; the trial goes on from the one before, or from the start"
+            self._console.print(line, soft_wrap=True, highlight=False)
         elif kind == "attempt_failed":
             line = f"trial {event['number']}: {event['error']}; it will be tried again"
             self._console.print(line, soft_wrap=True, highlight=False)
@@ -59,6 +65,18 @@ class Progress:
             time_left(run),
         )
         return Group(head, _running(run))
+
+
+def taken_up_line(run: Run) -> str:
+    """What of a run still counts as another session begins."""
+    counting = [trial for trial in run.trials.values() if trial.counts]
+    num_ended = sum(trial.ended for trial in counting)
+    num_aside = len(run.trials) - len(counting)
+    aside = f", {num_aside} set aside: outside of the changed space" if num_aside else ""
+    return (
+        f"{run.study['name']}: {num_ended} ended trials count as they are, {len(counting) - num_ended} go on from "
+        f"their last checkpoint{aside}"
+    )
 
 
 def ended_line(run: Run, trial: Trial) -> str:

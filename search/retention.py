@@ -1,9 +1,7 @@
 """Which checkpoints are kept: the best trials' best, running trials' last and best, and none else."""
 
-import shutil
 from bisect import insort
 from collections.abc import Sequence
-from pathlib import Path
 
 from results import Epoch, Run, Trial
 
@@ -47,25 +45,6 @@ class Retention:
     def _best(self, trial: Trial) -> list[Epoch]:
         best = self._run.best_epoch(trial)
         return [best] if best else []
-
-
-def delete(run_directory: Path, paths: Sequence[str]) -> None:
-    """Delete checkpoints, and the folders of trials that have none left."""
-    root = (run_directory / "checkpoints").resolve()
-    for path in paths:
-        folder = run_directory / path
-        if not folder.resolve().is_relative_to(root) or root.parent != run_directory.resolve():
-            continue  # A link leads elsewhere: what is there is not ours.
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.parent.is_dir() and not any(folder.parent.iterdir()):
-            folder.parent.rmdir()
-
-
-def delete_unknown(run_directory: Path, run: Run) -> None:
-    """Delete checkpoints that no event names: an actor wrote them after its trial had been stopped, or was killed."""
-    known = {epoch.checkpoint for trial in run.trials.values() for epoch in trial.epochs}
-    found = (path.relative_to(run_directory).as_posix() for path in run_directory.glob("checkpoints/*/*"))
-    delete(run_directory, [path for path in found if path not in known])
 
 
 def _paths(trial: Trial, but: Sequence[Sequence[Epoch]]) -> list[str]:

@@ -1,23 +1,17 @@
 """Run a study, or go on with one: from a study to a finished run directory."""
 
-import json
-import os
-import shutil
 import signal
-import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results import EventLog, Run, View, open_run
-from results.events import SCHEMA
-from search import environment
+from results import Event, EventLog, Run, View, open_run
 from search.errors import StudyError, StudyFailed, UsageError
+from search.run_directory import check_writable, create, take_up
 from search.study import Study, overridden
-from spaces import Choice, Int, Parameter
 
 if TYPE_CHECKING:
     from search.engine import Engine
@@ -63,8 +57,8 @@ def run(study: Study, *, address: str | None = None, views: Sequence[View] = ())
             f"{str(directory)!r} is there already; go on with `digitsearch resume {directory}`, "
             f"or give this run another name: {other}"
         )
-    _check_writable(directory)
-    return _session(study, None, address, views)
+    check_writable(directory)
+    return _session(study, lambda: create(study), address, views)
 
 
 def resume(
@@ -82,30 +76,35 @@ def resume(
         RunError: It is no run directory, or its log is damaged.
         The same as `run`.
     """
-    past = open_run(run_directory)
-    mapping = {**past.study, "name": run_directory.resolve().name, "output": str(run_directory.parent)}
-    study = Study.from_mapping(overridden(mapping, overrides), source=str(run_directory), overrides=overrides)
-    before = Study.from_mapping(past.study)
-    _check_may_go_on(before, study)
-    if past.winner and study.budget == before.budget and study.objective == before.objective:
-        return Outcome(past, run_directory, past.ended or "trials")
-    return _session(study, past, address, views)
+    open_run(run_directory)  # says what is wrong with it before anything is written there
+    with closing(EventLog(run_directory)) as log:
+        past = open_run(run_directory)  # as it is now that nobody else can write
+        mapping = {**past.study, "name": run_directory.resolve().name, "output": str(run_directory.parent)}
+        study = Study.from_mapping(overridden(mapping, overrides), source=str(run_directory), overrides=overrides)
+        before = Study.from_mapping(past.study)
+        _check_may_go_on(before, study)
+        grown = any(getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space"))
+        if past.winner and not grown:
+            return Outcome(past, run_directory, past.ended or "trials")
+        return _session(study, lambda: take_up(study, log, past), address, views)
 
 
 def _check_may_go_on(before: Study, after: Study) -> None:
     """Raise StudyError if old and new trials could not be compared."""
-    fixed = ("workload", "data", "space", "sampler", "early_stop")
+    fixed = ("workload", "data", "sampler", "early_stop")
     changed = [name for name in fixed if getattr(before, name) != getattr(after, name)]
     if before.objective.model_copy(update={"target": after.objective.target}) != after.objective:
         changed.append("objective")
     if changed:
         raise StudyError(
-            f"--set: {', '.join(changed)} must stay as it was in a run that has begun; "
-            "change budget, objective.target, resources, failures or checkpoints, or run a study of another name"
+            f"--set: {', '.join(changed)} must stay as it was in a run that has begun; change budget, space, "
+            "objective.target, resources, failures or checkpoints, or run a study of another name"
         )
 
 
-def _session(study: Study, past: Run | None, address: str | None, views: Sequence[View]) -> Outcome:
+def _session(
+    study: Study, begin: Callable[[], tuple[EventLog, Run, Event]], address: str | None, views: Sequence[View]
+) -> Outcome:
     from cluster.connect import check_resources, connected
     from search import workloads
     from search.dispatch import dispatch
@@ -119,9 +118,11 @@ def _session(study: Study, past: Run | None, address: str | None, views: Sequenc
     with ExitStack() as stack:
         stack.enter_context(connected(address))
         check_resources(cpu=study.resources.cpu, gpu=study.resources.gpu)
-        log, so_far = _opened(study, past)
+        log, so_far, first = begin()
         stack.callback(log.close)
         engine = Engine(study, directory, log, so_far, views)
+        for view in views:
+            view(so_far, first)
         try:
             with _signals(engine) as caught:
                 dispatch(engine, Terms.of(study), data, study.resources)
@@ -139,70 +140,6 @@ def _session(study: Study, past: Run | None, address: str | None, views: Sequenc
                 f"put that right, then `digitsearch resume {directory}`"
             ) from err
         return Outcome(engine.run, directory, reason, caught[0] if caught else None)
-
-
-def _opened(study: Study, past: Run | None) -> tuple[EventLog, Run]:
-    """The log, ready for a session's events, and the run with the event that begins it."""
-    directory = study.run_directory
-    if past is None:
-        return _created(study)
-    log = EventLog(directory)
-    past.apply(log.append("study_resumed", study=study.to_mapping()))
-    _write_whole(directory / "study.yaml", study.to_yaml())
-    return log, past
-
-
-def _created(study: Study) -> tuple[EventLog, Run]:
-    from search.suggest import sampler_arguments
-
-    directory = study.run_directory
-    try:
-        directory.mkdir(parents=True)
-    except OSError as err:
-        raise _unwritable(directory, err) from err
-    try:
-        _write_whole(directory / "study.yaml", study.to_yaml())
-        about = environment.describe({**study.sampler.model_dump(), **sampler_arguments(study.sampler)})
-        _write_whole(directory / "environment.json", json.dumps(about, indent=2) + "\n")
-        log, run_ = EventLog(directory), Run()
-        columns = {name: _column(parameter) for name, parameter in study.space.parameters.items()}
-        run_.apply(log.append("study_started", schema=SCHEMA, study=study.to_mapping(), parameters=columns))
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    return log, run_
-
-
-def _check_writable(directory: Path) -> None:
-    """Raise UsageError if the directory can't be made, before anything is started for it; leaves nothing behind."""
-    parent = next(path for path in directory.absolute().parents if path.exists())
-    try:
-        tempfile.TemporaryFile(dir=parent).close()
-    except OSError as err:
-        raise _unwritable(directory, err) from err
-
-
-def _unwritable(directory: Path, err: OSError) -> UsageError:
-    return UsageError(
-        f"output: {str(directory)!r} must be a folder that can be made and written, got: {err.strerror}; "
-        "choose another with --set output=FOLDER"
-    )
-
-
-def _column(parameter: Parameter) -> str:
-    """The type of a parameter's column in trials.parquet."""
-    if isinstance(parameter, Choice):
-        kinds = {type(option) for option in parameter.options}
-        if kinds == {int, float}:
-            return "float"
-        return {bool: "bool", int: "int", float: "float"}.get(kinds.pop(), "text") if len(kinds) == 1 else "text"
-    return "int" if isinstance(parameter, Int) else "float"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 @contextmanager

@@ -1,17 +1,16 @@
 """A training function on one side, someone who asks for its next report on the other, in one process."""
 
-import hashlib
 import math
 import queue
-import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search import checkpoints
 from search.study import Study
 from trainables import Data, Save, Train, Trial
 
@@ -30,6 +29,7 @@ class Terms:
         trial_wall_s: After so many seconds the process is ended; None for never.
         num_threads: CPU threads of a trial.
         gpu: Whether a trial has a share of a GPU.
+        scratch: A folder for what trials print; None leaves it where Ray puts it.
     """
 
     workload: str
@@ -41,6 +41,7 @@ class Terms:
     trial_wall_s: float | None
     num_threads: int
     gpu: bool
+    scratch: str | None = None
 
     @classmethod
     def of(cls, study: Study) -> "Terms":
@@ -74,7 +75,7 @@ class Session:
 
     def __init__(self, train: Train, terms: Terms, data: Data | None, assignment: Mapping[str, Any]) -> None:
         self._terms = terms
-        self._folder = Path(terms.run_directory) / "checkpoints" / f"trial-{assignment['number']:04d}"
+        self._number = int(assignment["number"])
         self._epoch = int(assignment["epoch"])
         self._best: float | None = None
         self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=1)
@@ -131,6 +132,7 @@ class Session:
         except Unwind:
             pass
         except BaseException as err:  # Whatever a workload does, it must not take the process along.
+            traceback.print_exc()
             self._reports.put({"failure": {"kind": _kind(err), "message": _described(err)}, "done": True})
 
     def _report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
@@ -143,7 +145,10 @@ class Session:
         numbers = {str(name): _number(name, value) for name, value in metrics.items()}
         if self._terms.metric not in numbers:
             raise MissingMetric(f"must report {self._terms.metric!r}, got {', '.join(numbers) or 'nothing'}")
-        checkpoint = self._checkpoint(save) if save and self._wants_checkpoint(numbers) else None
+        checkpoint = None
+        if save and self._wants_checkpoint(numbers):
+            name = f"checkpoints/trial-{self._number:04d}/epoch-{self._epoch:04d}"
+            checkpoint = checkpoints.write(Path(self._terms.run_directory), name, save)
         self._reports.put(
             {"epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": checkpoint, "done": False}
         )
@@ -161,30 +166,9 @@ class Session:
         self._best = value if improves else self._best
         return improves or self._epoch % self._terms.every_epochs == 0 or self._epoch == self._terms.max_epochs
 
-    def _checkpoint(self, save: Callable[[Path], None]) -> dict[str, str]:
-        folder = self._folder / f"epoch-{self._epoch:04d}"
-        unfinished = folder.with_suffix(".tmp")
-        for leftover in (unfinished, folder):
-            shutil.rmtree(leftover, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        save(unfinished)
-        digest = folder_sha256(unfinished)
-        unfinished.rename(folder)
-        return {"path": str(folder.relative_to(self._terms.run_directory)), "sha256": digest}
-
 
 class MissingMetric(RuntimeError):
     """A report lacks the metric that the study searches for."""
-
-
-def folder_sha256(folder: Path) -> str:
-    """One digest of the names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def _number(name: str, value: object) -> float:
@@ -192,7 +176,8 @@ def _number(name: str, value: object) -> float:
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"the metric {name!r} must be a number, got {value!r}")
-    return value
+    # Beyond 2**53 a whole number is not everybody's; as a real one it is at least as near as it can be.
+    return value if isinstance(value, float) or abs(value) <= 2**53 else float(value)
 
 
 def _kind(err: BaseException) -> str:

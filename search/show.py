@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -99,8 +98,10 @@ def program() -> str:
     """How to type this program here: an environment that is not activated has no `digitsearch` on its path."""
     if shutil.which("digitsearch"):
         return "digitsearch"
-    typed = Path(sys.argv[0])
-    return os.path.relpath(typed) if typed.name == "digitsearch" else "python -m search"
+    typed = Path(sys.argv[0]).absolute()
+    if typed.name != "digitsearch":
+        return "python -m search"
+    return str(typed.relative_to(Path.cwd()) if typed.is_relative_to(Path.cwd()) else typed)
 
 
 def _winner_figures(run: Run, metrics: Mapping[str, Any]) -> str:

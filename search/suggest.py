@@ -99,6 +99,8 @@ def _empty(study: Study) -> optuna.Study:
 
 def _frozen(run: Run, number: int, study: Study, going_on: bool = True) -> optuna.trial.FrozenTrial:
     trial = run.trials[number]
+    if not trial.counts:  # Its number is taken; of what it found, nothing holds in the changed space.
+        return optuna.trial.create_trial(state=TrialState.FAIL)
     state = _STATES[trial.state or "running"]
     if going_on and trial.state == "interrupted":
         state = TrialState.RUNNING

@@ -3,13 +3,14 @@
 import json
 import math
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from results import Epoch, Run, Trial
+from search import checkpoints
 from search.errors import NoTrialSucceeded, StudyFailed
-from search.session import folder_sha256
 from search.study import DataSection, Study
 from trainables import Data
 
@@ -30,11 +31,10 @@ def crown(study: Study, run_directory: Path, run: Run, data: Data | None) -> dic
         NoTrialSucceeded: No trial had the whole budget.
         StudyFailed: The winner's checkpoint is missing or damaged.
     """
-    trial = run.best()
-    if trial is None:
+    candidates = run.ranking()
+    if not candidates:
         raise NoTrialSucceeded(_why_none(run))
-    epoch = run.best_epoch(trial)
-    assert epoch is not None, "a ranked trial has a best epoch"
+    trial, epoch = _first_whole(run_directory, run, candidates)
     facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
     if study.workload == "digits" and study.data is not None and data is not None:
         metrics = _write_digits(study.data, run_directory, trial, epoch, data, facts)
@@ -55,14 +55,20 @@ def _why_none(run: Run) -> str:
     )
 
 
-def _checkpoint(run_directory: Path, trial: Trial, epoch: Epoch) -> Path:
-    folder = run_directory / (epoch.checkpoint or "checkpoints")
-    if epoch.checkpoint is None or not folder.is_dir() or folder_sha256(folder) != epoch.sha256:
-        raise StudyFailed(
-            f"trial {trial.number}: its checkpoint of epoch {epoch.epoch} must be in {str(folder)!r} as it was "
-            "written, got a damaged one or none"
-        )
-    return folder
+def _first_whole(run_directory: Path, run: Run, candidates: Sequence[Trial]) -> tuple[Trial, Epoch]:
+    """The best candidate whose best checkpoint can be used; those passed over are named in a warning."""
+    damaged: list[str] = []
+    for trial in candidates:
+        epoch = run.best_epoch(trial)
+        assert epoch is not None, "a ranked trial has a best epoch"
+        if epoch.sha256 is None and not trial.checkpoints and not damaged:
+            return trial, epoch  # It never saved one: a workload need not.
+        if checkpoints.is_whole(run_directory, epoch):
+            if damaged:
+                warnings.warn(f"{run_directory}: {damaged[0]}; trial {trial.number}, the next best, wins", stacklevel=2)
+            return trial, epoch
+        damaged.append(f"the checkpoint of trial {trial.number} at epoch {epoch.epoch} is damaged or gone")
+    raise StudyFailed(f"{str(run_directory)!r} must hold a whole checkpoint of a good trial, got none: {damaged[0]}")
 
 
 def _write_digits(
@@ -71,7 +77,7 @@ def _write_digits(
     from trainables import model
     from trainables.datasets import load_part
 
-    checkpoint = _checkpoint(run_directory, trial, epoch)
+    checkpoint = run_directory / str(epoch.checkpoint)
     winner = digits_model(section, checkpoint, trial.config, data, seed=trial.seed, epochs=epoch.epoch)
     test = load_part(section.dataset, Path(section.dir), "test")
     metrics = {**facts, **scores(winner, data, test.images, test.labels)}
@@ -132,7 +138,7 @@ def _write_other(
     shutil.rmtree(best, ignore_errors=True)
     best.mkdir()
     if epoch.checkpoint:
-        shutil.copytree(_checkpoint(run_directory, trial, epoch), best / "checkpoint")
+        shutil.copytree(run_directory / epoch.checkpoint, best / "checkpoint")
     config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
     (best / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     metrics = {**facts, **epoch.metrics}

@@ -10,7 +10,7 @@ import pytest
 
 from results import EventLog, Run, fold, open_run, read_events
 from results.events import SCHEMA
-from search import Study
+from search import Study, checkpoints
 from search.early_stop import SuccessiveHalving, rungs
 from search.engine import Engine
 from search.limits import MOST_FAILURES_IN_A_ROW
@@ -40,16 +40,21 @@ class Driver:
         study.run_directory.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(study.run_directory)
         run = past or Run()
-        event = ("study_resumed", {}) if past else ("study_started", {"schema": SCHEMA, "parameters": {"x": "float"}})
-        run.apply(self.log.append(event[0], study=study.to_mapping(), **event[1]))
+        facts = {"study": study.to_mapping(), "parameters": {"x": "float"}}
+        if past:
+            run.apply(self.log.append("study_resumed", set_aside=[], **facts))
+        else:
+            run.apply(self.log.append("study_started", schema=SCHEMA, **facts))
         self.study = study
         self.engine = Engine(study, study.run_directory, self.log, run)
 
     def report(self, assignment: dict[str, Any], epoch: int, score: float, *, save: bool = False) -> bool:
         path = f"checkpoints/trial-{assignment['number']:04d}/epoch-{epoch:04d}"
+        checkpoint = None
         if save:
-            (self.study.run_directory / path).mkdir(parents=True)
-        checkpoint = {"path": path, "sha256": ""} if save else None
+            checkpoint = checkpoints.write(
+                self.study.run_directory, path, lambda folder: (folder / "f").write_text("x")
+            )
         facts = {"epoch_s": 0.1, "node": "n", "metrics": {"score": score}, "checkpoint": checkpoint}
         done = epoch == self.study.early_stop.max_epochs
         return self.engine.reported(assignment, {"epoch": epoch, "done": done, **facts})
@@ -231,6 +236,7 @@ def test_a_spent_wall_budget_counts_over_sessions(tmp_path: Path) -> None:
     again = Driver(driver.study, past=past)
     left = again.engine.limits.left_s
     assert left is not None and left < 1
+    again.log.close()
     past.searched_s = 3600
     assert Driver(driver.study, past=past).engine.reason_to_end() == "wall"
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from search.session import Session, Terms, folder_sha256
+from search.checkpoints import folder_sha256
+from search.session import Session, Terms
 from tests.workloads_for_tests import fails_in_its_own_way, reads_checkpoint, rises
 from trainables import Train, Trial
 

@@ -1,0 +1,82 @@
+"""A process as it was before the first trial: what one trial changes must not reach the next."""
+
+import os
+import random
+import sys
+import threading
+import warnings
+from typing import Any
+
+
+class CleanSlate:
+    """Remembers a process's state when it is made, and brings it back.
+
+    Args:
+        num_threads: CPU threads of a trial.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        self._num_threads = num_threads
+        self._folder = os.getcwd()
+        self._environment = dict(os.environ)
+        self._path = list(sys.path)
+        self._warnings = list(warnings.filters)
+
+    def wipe(self, seed: int) -> None:
+        """Bring the process back to what it was, with every global source of randomness at `seed`."""
+        os.chdir(self._folder)
+        if dict(os.environ) != self._environment:
+            os.environ.clear()
+            os.environ.update(self._environment)
+        sys.path[:] = self._path
+        warnings.filters[:] = self._warnings  # type: ignore[index]
+        random.seed(seed)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(seed)
+            sys.modules["numpy"].seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+        if "torch" in sys.modules:
+            _wipe_torch(sys.modules["torch"], self._num_threads, seed)
+
+    def leftovers(self, before: set[threading.Thread]) -> str | None:
+        """What no `wipe` can take away, so that the process has to be replaced; None if there is nothing.
+
+        Args:
+            before: The threads that were alive before the trial began.
+        """
+        threads = [t for t in threading.enumerate() if t not in before and t.is_alive() and not _is_ours(t)]
+        if threads:
+            return f"the trial left a thread behind: {threads[0].name}"
+        if "torch" in sys.modules and _has_global_hooks():
+            return "the trial left a global hook of torch behind"
+        return None
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    # Ray starts threads of its own when it needs them; they come and go without any trial's doing.
+    return thread.name.startswith(("ray", "asyncio", "ThreadPoolExecutor")) and thread.daemon
+
+
+def _wipe_torch(torch: Any, num_threads: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_num_threads(num_threads)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision("highest")
+    torch.autograd.set_detect_anomaly(False)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = False
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _has_global_hooks() -> bool:
+    # PyTorch has functions that add global hooks and none that lists them.
+    module = sys.modules["torch.nn.modules.module"]
+    names = [
+        name
+        for name in vars(module)
+        if name.startswith("_global_") and name.endswith(("_hooks", "_hooks_always_called"))
+    ]
+    return any(getattr(module, name) for name in names)

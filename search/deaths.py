@@ -1,0 +1,39 @@
+"""Why a process that trained a trial has died."""
+
+import re
+from pathlib import Path
+
+from ray.exceptions import NodeDiedError, OutOfMemoryError
+
+_NODE = r"its node has died|node was terminated|node is dead|node failure"
+_MEMORY = r"running low on memory|OutOfMemory|killed due to memory pressure"
+
+
+class Deaths:
+    """Tells the kinds of death apart. Made when a search begins, since it watches the kernel's count."""
+
+    def __init__(self) -> None:
+        self._num_killed = _num_killed_for_memory()
+
+    def cause(self, err: Exception | None) -> tuple[str, str]:
+        """The error_kind and a sentence.
+
+        Args:
+            err: What Ray raised, if that is known.
+        """
+        text = str(err) if err else ""
+        before, self._num_killed = self._num_killed, _num_killed_for_memory()
+        if isinstance(err, OutOfMemoryError) or re.search(_MEMORY, text) or self._num_killed > before:
+            return "oom", "the process that trained it was killed because the node ran out of memory"
+        if isinstance(err, NodeDiedError) or re.search(_NODE, text):
+            return "node_lost", "the node that trained it died"
+        return "worker_lost", "the process that trained it died"
+
+
+def _num_killed_for_memory() -> int:
+    """How many processes this machine's kernel has killed for their memory; 0 where it doesn't say."""
+    try:
+        words = Path("/proc/vmstat").read_text().split()
+    except OSError:
+        return 0
+    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
