@@ -8,7 +8,7 @@ FROM ?=
 IMAGE ?= digit.png
 
 .DEFAULT_GOAL := help
-.PHONY: help search test data train predict lint lock schema clean
+.PHONY: help search test chaos data train predict lint lock schema clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ search: .venv/ready ## Find a digit classifier on the bundled data, in about a m
 
 test: .venv/ready ## Run the tests
 	.venv/bin/python -m pytest
+
+chaos: .venv/ready ## Kill searches at random moments, at length: CHAOS_KILLS=20
+	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest tests/test_chaos.py
 
 data: .venv/ready ## Get a data set ready: DATA=mnist, FROM=a folder to use no network
 	.venv/bin/digitsearch data $(DATA) $(if $(FROM),--from $(FROM))

@@ -75,3 +75,61 @@ def reads_checkpoint(trial: Trial) -> str:
     """What `_save` wrote."""
     assert isinstance(trial.checkpoint, Path)
     return (trial.checkpoint / "state.txt").read_text()
+
+
+def rises_slowly(config: Mapping[str, Any], trial: Trial) -> None:
+    """`rises`, with epochs long enough to be killed in."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        time.sleep(0.03)
+        trial.report({"score": config["x"] * (1 - 0.5**epoch)}, _save(str(epoch)))
+
+
+def prints_and_fails(config: Mapping[str, Any], trial: Trial) -> None:
+    """Says what it was given and fails."""
+    print(f"x is {config['x']}")  # noqa: T201 - what a user's function does
+    raise RuntimeError("as it must")
+
+
+def eats_memory(config: Mapping[str, Any], trial: Trial) -> None:
+    """Takes memory without end if `x` is above a half."""
+    eaten = []
+    while config["x"] > 0.5:
+        eaten.append(bytearray(os.urandom(1)) * 2**26)
+        time.sleep(0.01)
+    rises(config, trial)
+
+
+def spoils_its_process(config: Mapping[str, Any], trial: Trial) -> None:
+    """Says whether it found the process as new, and leaves it in a bad state."""
+    import random
+    import threading
+    import warnings
+
+    import numpy as np
+    import torch
+
+    found = (
+        torch.get_default_dtype() == torch.float32,
+        torch.get_num_threads() == trial.num_threads,
+        "SPOILT" not in os.environ,
+        not os.getcwd().endswith("spoilt"),
+        not any(thread.name == "spoiler" for thread in threading.enumerate()),
+        not torch.nn.modules.module._global_forward_hooks,
+        torch.is_grad_enabled(),
+        random.random() == random.Random(trial.seed).random(),
+        np.random.random() == np.random.RandomState(trial.seed % 2**32).random_sample(),
+        torch.rand(1).item() == torch.rand(1, generator=torch.Generator().manual_seed(trial.seed)).item(),
+    )
+    trial.report({"score": config["x"], "fresh": int(all(found))}, _save("1"))
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(2)
+    torch.set_grad_enabled(False)
+    os.environ["SPOILT"] = "1"
+    folder = Path(os.environ.get("TMPDIR", "/tmp")) / "spoilt"
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
+    warnings.simplefilter("error")
+    if config["x"] > 0.6:
+        threading.Thread(target=time.sleep, args=(60,), name="spoiler", daemon=True).start()
+    elif config["x"] > 0.3:
+        torch.nn.modules.module.register_module_forward_hook(lambda *_: None)

@@ -1,0 +1,285 @@
+"""What goes wrong with a search as it runs: signals, memory, nodes, disks, spoilt processes, damaged checkpoints."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ray import tune
+
+from results import EventLog, RunError, open_run
+from results.events import log_path
+from search import Outcome, resume, run
+from search.suggest import optuna_study
+from tests.faults import Search, kill_everything, processes_of
+from tests.test_search_runs import made
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parents[1]
+SLEEPER = """
+workload: workloads_for_tests:sleeps
+data: null
+objective: {metric: score}
+space: {x: {float: [0.0, 1.0]}}
+early_stop: {name: none, max_epochs: 20}
+budget: {trials: 6}
+"""
+
+
+@pytest.fixture
+def cluster(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+
+
+def begun(search: Search, num_events: int) -> "subprocess.Popen[str]":
+    driver = search.begin()
+    deadline = time.monotonic() + 60
+    while search.num_events() < num_events:
+        assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
+        time.sleep(0.05)
+    return driver
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "times"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 2)]
+)
+def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
+    number: signal.Signals, code: int, times: int, tmp_path: Path
+) -> None:
+    search = Search(tmp_path, SLEEPER)
+    driver = begun(search, 12)
+    signalled = time.monotonic()
+    for _ in range(times):
+        driver.send_signal(number)
+        time.sleep(0.3)
+    output, errors = driver.communicate(timeout=30)
+    assert driver.returncode == code and time.monotonic() - signalled < 10, errors
+    assert output.splitlines()[-1] == "interrupted; go on with: python -m search resume runs/chaos"
+    deadline = time.monotonic() + 5  # Ray's processes see that their driver has gone, and go
+    while processes_of(driver.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not processes_of(driver.pid)
+    frame = pd.read_parquet(search.run_directory / "trials.parquet")
+    assert set(frame["state"]) == {"interrupted"} and set(frame["stop_reason"]) == {"user"}
+    before = open_run(search.run_directory)
+    search.finish()
+    after = open_run(search.run_directory)
+    assert [trial.state for trial in after.trials.values()] == ["finished"] * 6
+    assert after.trials[0].attempts == 2
+    kept = [epoch.epoch for epoch in after.trials[0].epochs if epoch.attempt == 1]
+    assert kept and kept == [epoch.epoch for epoch in before.trials[0].epochs], "no reported epoch is trained again"
+
+
+def test_the_tail_of_a_failed_trials_log_is_kept(cluster: None, tmp_path: Path) -> None:
+    study = made(tmp_path, "prints_and_fails", budget={"trials": 3})
+    with pytest.raises(Exception, match="no trial succeeded"):
+        run(study)
+    frame = pd.read_parquet(tmp_path / "run" / "trials.parquet")
+    for number, tail in zip(frame["number"], frame["log_tail"], strict=True):
+        x = frame.loc[number, "param_x"]
+        assert tail.startswith(f"x is {x}") and 'raise RuntimeError("as it must")' in tail, (
+            "another trial's words, or none"
+        )
+    assert set(frame["error"].str.partition(" (")[0]) == {"RuntimeError: as it must"}
+
+
+def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: Path) -> None:
+    study = made(tmp_path, "spoils_its_process", budget={"trials": 8}, resources={"concurrent": 1})
+    frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    assert set(frame["state"]) == {"finished"} and set(frame["attempts"]) == {1}
+    assert frame["metric_fresh"].tolist() == [1] * 8, "a trial found what another had left"
+
+
+def test_fresh_and_reused_actors_give_identical_numbers(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search import load_study
+
+    overrides = ["budget.trials=5", "resources.concurrent=1", "early_stop.max_epochs=2", f"output={tmp_path}"]
+    real = tune.run
+    found = []
+    for name, reuse in (("reused", True), ("again", True), ("fresh", False)):
+        monkeypatch.setattr(tune, "run", lambda *a, reuse=reuse, **k: real(*a, **{**k, "reuse_actors": reuse}))
+        frame = pd.read_parquet(
+            run(load_study("quickstart", [*overrides, f"name={name}"])).run_directory / "epochs.parquet"
+        )
+        found.append(frame.drop(columns=["reported_at", "epoch_s", "metric_images_per_s"]))
+    pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
+    pd.testing.assert_frame_equal(found[0], found[2], check_exact=True)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+    cluster: None, tmp_path: Path, capsys: Any
+) -> None:
+    search = Search(tmp_path, SLEEPER.replace("score}", "score, mode: min}"))  # its last is not its best: two are kept
+    driver = begun(search, 14)
+    driver.send_signal(signal.SIGINT)
+    driver.communicate(timeout=30)
+    trial = open_run(search.run_directory).trials[0]
+    older, last = (epoch for epoch in trial.checkpoints)
+    (search.run_directory / str(last.checkpoint) / "state.txt").write_text("nonsense")
+    output = search.finish()
+    assert (
+        f"damaged, and not used: {last.checkpoint}; the trial goes on from the one before, or from the start" in output
+    )
+    events = [e for e in open_run(search.run_directory).trials[0].epochs if e.attempt == 2]
+    assert events[0].epoch == older.epoch + 1
+
+
+def test_a_winner_whose_checkpoint_is_damaged_is_passed_over(finished: Outcome, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.run_directory, copy)
+    lines = log_path(copy).read_text().splitlines(keepends=True)
+    log_path(copy).write_text("".join(lines[:-1]))
+    first, second = open_run(copy).ranking()[:2]
+    best = finished.run.best_epoch(first)
+    assert best is not None
+    next((copy / str(best.checkpoint)).iterdir()).write_bytes(b"")
+    with pytest.warns(UserWarning, match=f"the checkpoint of trial {first.number} at epoch .* is damaged or gone"):
+        outcome = resume(copy)
+    assert outcome.run.winner is not None and outcome.run.winner["number"] == second.number
+
+
+def test_a_changed_space_sets_aside_what_lies_outside(cluster: None, tmp_path: Path) -> None:
+    first = run(made(tmp_path, "rises", budget={"trials": 8}, sampler={"seed": 4}))
+    outside = {n for n, t in first.run.trials.items() if float(t.config["x"]) > 0.5}
+    assert 0 < len(outside) < 8 and first.run.winner is not None and first.run.winner["number"] in outside
+    grown = resume(first.run_directory, ["space={x: {float: [0.0, 0.5]}}", "budget.trials=14"]).run
+    assert {n for n, t in grown.trials.items() if not t.counts} == outside
+    assert all(float(t.config["x"]) <= 0.5 for n, t in grown.trials.items() if n >= 8) and len(grown.trials) == 14
+    assert grown.winner is not None and grown.winner["number"] not in outside
+    study = optuna_study(first.run_directory)
+    assert len(study.trials) == 14 and all(trial.params.get("x", 0) <= 0.5 for trial in study.trials)
+
+
+def test_a_second_driver_is_refused_by_name(finished: Outcome, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.run_directory, copy)
+    log = EventLog(copy)
+    with pytest.raises(
+        RunError, match=rf"got a second: process {os.getpid()} on .* since \d{{4}}-.* holds it; wait for it"
+    ):
+        resume(copy, ["budget.trials=20"])
+    log.close()
+
+
+@pytest.mark.slow
+def test_a_trial_that_takes_all_memory_fails_and_the_study_goes_on(tmp_path: Path) -> None:
+    total, used = memory_bytes()
+    # Ray's own guard steps in at 3 GiB more than is used now, long before the machine is short of memory.
+    environment = {
+        "RAY_memory_usage_threshold": f"{(used + 3 * 2**30) / total:.3f}",
+        "RAY_memory_monitor_refresh_ms": "100",
+    }
+    study = SLEEPER.replace("sleeps", "eats_memory") + "failures: {retries: 0}\nresources: {concurrent: 1}\n"
+    search = Search(tmp_path, study)
+    os.environ.update(environment)
+    try:
+        search.finish()
+    finally:
+        for name in environment:
+            del os.environ[name]
+    frame = pd.read_parquet(search.run_directory / "trials.parquet")
+    eaters = frame["param_x"] > 0.5
+    assert eaters.any() and not eaters.all()
+    assert set(frame.loc[eaters, "error_kind"]) == {"oom"} and set(frame.loc[~eaters, "state"]) == {"finished"}
+
+
+def memory_bytes() -> tuple[int, int]:
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    kib = {name: int(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable")}
+    return kib["MemTotal"] * 1024, (kib["MemTotal"] - kib["MemAvailable"]) * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small tmpfs to fill up")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def broken_off(search: Search, driver: "subprocess.Popen[str]") -> str:
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 1, errors
+    assert "Traceback" not in errors and errors.count("\n") == 1
+    assert errors.startswith("error: 'runs/chaos' must stay readable and writable, got: ")
+    assert errors.endswith("what was reported before is kept: put that right, then `digitsearch resume runs/chaos`\n")
+    return errors
+
+
+def test_a_disk_that_fills_up(small_disk: Path) -> None:
+    search = Search(small_disk, SLEEPER)
+    driver = begun(search, 10)
+    with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError):
+        while True:
+            filler.write(b"\0" * 4096)
+            filler.flush()
+    assert os.strerror(errno.ENOSPC) in broken_off(search, driver)
+    reported = sum(len(trial.epochs) for trial in open_run(search.run_directory).trials.values())
+    assert reported > 0
+    (small_disk / "filler").unlink()
+    search.finish()
+    search.check_nothing_was_done_twice()
+    assert [t.state for t in open_run(search.run_directory).trials.values()] == ["finished"] * 6
+
+
+def test_a_disk_that_turns_read_only(small_disk: Path) -> None:
+    search = Search(small_disk, SLEEPER)
+    driver = begun(search, 10)
+    os.sync()
+    frozen = subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], capture_output=True)
+    if frozen.returncode:  # The log is open for writing: the kernel refuses a plain remount, a forced one it takes.
+        kill_everything(driver)
+        pytest.skip(f"the disk can't be made read-only under an open file: {frozen.stderr.decode().strip()}")
+    broken_off(search, driver)
+    assert open_run(search.run_directory).trials
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    search.finish()
+
+
+def test_a_run_directory_deleted_midway(tmp_path: Path) -> None:
+    search = Search(tmp_path, SLEEPER)
+    driver = begun(search, 10)
+    shutil.rmtree(search.run_directory)
+    broken_off(search, driver)
+    assert not search.run_directory.exists(), "a directory that a user deleted does not come back in part"
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_loses_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    code = (
+        "import sys, threading, time\nfrom pathlib import Path\n"
+        "from ray.cluster_utils import Cluster\nfrom search import Study, run, yaml_text\n"
+        "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1})\n"
+        "doomed = cluster.add_node(num_cpus=2)\ncluster.wait_for_nodes()\n"
+        "study = Study.from_mapping(yaml_text.load(Path('chaos.yaml').read_text()))\n"
+        "def strike(run, event):\n"
+        "    if event['event'] == 'epoch_reported' and event['epoch'] == 5 and not struck:\n"
+        "        struck.append(1)\n"
+        "        threading.Thread(target=lambda: cluster.remove_node(doomed, allow_graceful=False)).start()\n"
+        "struck = []\n"
+        "outcome = run(study, address=cluster.address, views=[strike])\n"
+        "cluster.shutdown()\n"
+    )
+    search = Search(tmp_path, "name: chaos\n" + SLEEPER + "failures: {retries: 0}\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    trials = open_run(search.run_directory).trials
+    assert [trial.state for trial in trials.values()] == ["finished"] * 6
+    again = [trial for trial in trials.values() if trial.attempts > 1]
+    assert again and all(trial.num_lost == 0 for trial in again), "a lost node uses up no retry"
+    search.check_nothing_was_done_twice()
