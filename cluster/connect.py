@@ -2,11 +2,12 @@
 
 import logging
 import os
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import ray
 
 from cluster.errors import ClusterError
 
@@ -18,11 +19,16 @@ _TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # One suggestion ahead of the slots: more would be made without knowing results that are about to come.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
     # A new process a GPU share would cost seconds a trial; the devices that Ray assigns stay as they are.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 _ANSWER_S = 5.0
+# Makes a cluster of our own listen on loopback alone. Ray reads it as it is imported, and nowhere offers it otherwise:
+# `_node_ip_address="127.0.0.1"` is turned into the machine's own address (2.60).
+_ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @contextmanager
@@ -36,17 +42,25 @@ def connected(address: str | None = None) -> Iterator[None]:
         ClusterError: There is no cluster at the address.
     """
     os.environ.update(_TUNE_SETTINGS)
+    # What Ray and Tune would log as an error is told by the one message of ours that says what became of it.
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_answers(address)
+    if address == "local" and "ray" not in sys.modules:
+        os.environ.setdefault(*_ON_LOOPBACK)
+    import ray
+
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    _check_answers(address)
-    options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    options = {"include_dashboard": False} if address == "local" else {}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (ConnectionError, ValueError, RuntimeError) as err:
         raise ClusterError(_unreachable(address, err)) from err
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own in its place.
     try:
         yield
     finally:
@@ -70,6 +84,8 @@ def _unreachable(address: str, err: Exception) -> str:
 
 def check_resources(*, cpu: float, gpu: float) -> None:
     """Raise ClusterError unless some node of the joined cluster could ever run a trial that asks for so much."""
+    import ray
+
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(node.get("CPU", 0) >= cpu and node.get("GPU", 0) >= gpu for node in nodes):
         return
@@ -78,13 +94,3 @@ def check_resources(*, cpu: float, gpu: float) -> None:
         f"resources: a node must have {cpu:g} CPU and {gpu:g} GPU for one trial, got {has}; "
         "lower resources.cpu or resources.gpu"
     )
-
-
-def num_slots(*, cpu: float, gpu: float) -> int:
-    """How many trials of this size fit on the joined cluster at once."""
-    total = 0
-    for node in ray.nodes():
-        has = node["Resources"]
-        by_cpu = has.get("CPU", 0) // cpu
-        total += int(min(by_cpu, has.get("GPU", 0) // gpu) if gpu else by_cpu) if node["Alive"] else 0
-    return total

@@ -3,6 +3,7 @@
 FIELDS names the kinds of event and what each carries, beside `event` and `at` (UTC, ISO 8601).
 """
 
+import errno
 import fcntl
 import json
 import math
@@ -90,6 +91,8 @@ class EventLog:
         written: Event = {"event": event, "at": datetime.now(UTC).isoformat(), **facts}
         line = json.dumps(_encoded(written), allow_nan=False, separators=(",", ":")).encode() + b"\n"
         rest = memoryview(line)
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the log has been deleted")
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -211,10 +214,10 @@ def _drop_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-# JSON has no NaN and no infinity, and a metric may be one: such numbers are written as {"number": "nan"}.
+# JSON has no NaN and no infinity, and a metric may be one: such numbers are written as {"$number": "nan"}.
 def _encoded(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return {"number": str(value)}
+        return {"$number": str(value)}
     if isinstance(value, dict):
         return {key: _encoded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -224,8 +227,8 @@ def _encoded(value: Any) -> Any:
 
 def _decoded(value: Any) -> Any:
     if isinstance(value, dict):
-        if set(value) == {"number"} and isinstance(value["number"], str):
-            return float(value["number"])
+        if set(value) == {"$number"} and value["$number"] in ("nan", "inf", "-inf"):
+            return float(value["$number"])
         return {key: _decoded(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_decoded(entry) for entry in value]

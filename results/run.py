@@ -129,7 +129,7 @@ class Run:
         try:
             at = datetime.fromisoformat(event["at"])
             handler(self, event, at)
-        except (KeyError, TypeError, ValueError, AttributeError) as err:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
             what = f"{type(err).__name__}: {err}"
             raise RunError(f"an event {event['event']} of the log lacks something or does not fit: {what}") from err
         if self._session_started_at and self.last_at:
@@ -137,11 +137,13 @@ class Run:
         self.last_at = at
 
     def _study_started(self, event: Event, at: datetime) -> None:
+        _check_study(event["study"])
         self.study, self.parameters = event["study"], event["parameters"]
         self.started_at = self._session_started_at = at
 
     def _study_resumed(self, event: Event, at: datetime) -> None:
         # The time between two sessions was nobody's training: it does not count as searched.
+        _check_study(event["study"])
         self.study, self.ended, self.winner = event["study"], None, None
         for name, kind in event["parameters"].items():
             self.parameters[name] = _wider(self.parameters.get(name, kind), kind)
@@ -201,10 +203,9 @@ class Run:
             self.num_failures_in_a_row = 0
 
     def _checkpoints_dropped(self, event: Event, at: datetime) -> None:
-        dropped = set(event["paths"])
-        for trial in self.trials.values():
-            for epoch in trial.epochs:
-                if epoch.checkpoint in dropped:
+        for path in event["paths"]:
+            for epoch in self.trials[int(path.split("/")[1].removeprefix("trial-"))].epochs:
+                if epoch.checkpoint == path:
                     epoch.checkpoint = epoch.sha256 = None
 
     def _winner_chosen(self, event: Event, at: datetime) -> None:
@@ -212,6 +213,18 @@ class Run:
 
     def _study_ended(self, event: Event, at: datetime) -> None:
         self.ended = event["reason"]
+
+
+def _check_study(study: Mapping[str, Any]) -> None:
+    """Raise unless the study has what a view of a run reads of it; `search` checks all of it."""
+    kinds = [
+        (study["name"], str),
+        (study["objective"]["metric"], str),
+        (study["budget"]["trials"], int),
+        (study["budget"]["wall"], str | None),
+    ]
+    if not all(isinstance(value, kind) for value, kind in kinds) or study["objective"]["mode"] not in ("max", "min"):
+        raise ValueError("the study in it is none")
 
 
 def _wider(kind: str, other: str) -> str:

@@ -3,6 +3,7 @@
 import faulthandler
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,11 +50,16 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """The running trial's next report, as `Session.next` gives it, and the node that made it."""
+        began = time.monotonic()
+        if self._left_s is not None:
+            # Ends the process from outside Python, so that a loop that never reports, or never yields, ends too.
+            faulthandler.dump_traceback_later(max(self._left_s, 0.001), exit=True, file=2)
         report = self._session.next()
-        if report["done"]:
+        if self._left_s is not None:
             faulthandler.cancel_dump_traceback_later()
-            sys.stdout.flush()
-            sys.stderr.flush()
+            self._left_s -= time.monotonic() - began
+        sys.stdout.flush()
+        sys.stderr.flush()
         return {**report, "node": self._node}
 
     def cleanup(self) -> None:
@@ -65,12 +71,9 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             trial_log.capture(self._terms.scratch, assignment["number"])
         self._slate.wipe(assignment["seed"])
         self._threads = set(threading.enumerate())
+        self._left_s = self._terms.trial_wall_s
         self._session = Session(self._train, self._terms, self._data, assignment)
-        if self._terms.trial_wall_s:
-            # Ends the process from outside Python, so that a loop that never reports, or never yields, ends too.
-            faulthandler.dump_traceback_later(self._terms.trial_wall_s, exit=True, file=2)
 
     def _end(self) -> bool:
-        faulthandler.cancel_dump_traceback_later()
         self._session.close()
         return self._session.join(_PATIENCE_S)

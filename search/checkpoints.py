@@ -23,7 +23,10 @@ def write(run_directory: Path, name: str, save: Callable[[Path], None]) -> dict[
     unfinished = folder.with_suffix(".tmp")
     for leftover in (unfinished, folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    # Not the run directory itself: one that has been deleted does not come back in part.
+    (run_directory / "checkpoints").mkdir(exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
+    unfinished.mkdir()
     save(unfinished)
     digest = folder_sha256(unfinished)
     unfinished.rename(folder)

@@ -21,6 +21,7 @@ class CleanSlate:
         self._environment = dict(os.environ)
         self._path = list(sys.path)
         self._warnings = list(warnings.filters)
+        self._had_torch = "torch" in sys.modules
 
     def wipe(self, seed: int) -> None:
         """Bring the process back to what it was, with every global source of randomness at `seed`."""
@@ -43,6 +44,8 @@ class CleanSlate:
         Args:
             before: The threads that were alive before the trial began.
         """
+        if "torch" in sys.modules and not self._had_torch:
+            return "the trial imported torch midway, when its seed could no longer be set; import it at the top"
         threads = [t for t in threading.enumerate() if t not in before and t.is_alive() and not _is_ours(t)]
         if threads:
             return f"the trial left a thread behind: {threads[0].name}"

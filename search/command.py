@@ -1,5 +1,6 @@
 """The command line: one function a verb. It reads what was typed, calls the library, and shows what comes back."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -193,7 +194,7 @@ def train(
     section = {
         "dataset": dataset,
         "dir": str(directory),
-        "validation": int(validation) if validation >= 1 else validation,
+        "validation": int(validation) if validation.is_integer() else validation,
     }
     mapping = {"data": section, "sampler": {"seed": seed}, "early_stop": {"name": "none", "max_epochs": epochs}}
     study = Study.from_mapping(mapping, source="train")
@@ -234,7 +235,8 @@ def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
     from search import show
     from search.progress import Progress
 
-    console = Console(soft_wrap=True, highlight=False)
+    # What trials say is shown as it is: [red] in an error is no colour.
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     with Progress(console) as progress:
         outcome = search([progress])
     typer.echo(show.outcome(outcome))
@@ -248,6 +250,7 @@ def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
 def main() -> None:
     """Run the command line; a user's mistake is one message on standard error and an exit code."""
     warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(_SIGNALLED + number))
     try:
         app()
     except tuple(EXIT_CODES) as err:

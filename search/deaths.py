@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ray.exceptions import NodeDiedError, OutOfMemoryError
+from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
 _NODE = r"its node has died|node was terminated|node is dead|node failure"
 _MEMORY = r"running low on memory|OutOfMemory|killed due to memory pressure"
@@ -25,8 +25,10 @@ class Deaths:
         before, self._num_killed = self._num_killed, _num_killed_for_memory()
         if isinstance(err, OutOfMemoryError) or re.search(_MEMORY, text) or self._num_killed > before:
             return "oom", "the process that trained it was killed because the node ran out of memory"
-        if isinstance(err, NodeDiedError) or re.search(_NODE, text):
-            return "node_lost", "the node that trained it died"
+        # A node that dies takes its raylet along, and Ray only knows that an actor there can't be reached; of a
+        # process that died alone the raylet tells.
+        if isinstance(err, NodeDiedError | ActorUnavailableError) or re.search(_NODE, text):
+            return "node_lost", "the node that trained it died or can't be reached"
         return "worker_lost", "the process that trained it died"
 
 

@@ -2,12 +2,13 @@
 
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results import Epoch, EventLog, Run, Trial, View
+from results import Epoch, Event, EventLog, Run, Trial, View
 from results.tables import TableWriter
 from search import checkpoints
 from search.early_stop import SuccessiveHalving
@@ -20,6 +21,9 @@ from search.suggest import Suggester
 # How a trial that was running is recorded when the search ends for one of these reasons; for any other one it has
 # been given up on, and is `stopped`.
 _GOES_ON_LATER = ("user", "error")
+_CLOCKS_APART_S = 0.5
+# A trial whose nodes die under it so often is what kills them.
+_MOST_NODES_LOST = 10
 
 
 class Engine:
@@ -38,30 +42,51 @@ class Engine:
     def __init__(self, study: Study, run_directory: Path, log: EventLog, run: Run, views: Sequence[View] = ()) -> None:
         self.run = run
         self.limits = Limits(study, run)
-        self.stop_requested: str | None = None
+        self._stop_requested: str | None = None
         self._study = study
         self._directory = run_directory
         self._log = log
-        self._views = views
+        self._views = list(views)
         self._tables = TableWriter(run_directory)
         self._suggester = Suggester(study, run)
         self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._again = deque(trial.number for trial in run.trials.values() if not trial.ended and trial.counts)
-        self._live: dict[int, float] = {}  # number -> when its attempt began, on the monotonic clock
+        self._live: dict[int, float | None] = {}  # number -> when its attempt began, on the monotonic clock
+        given_up = set()
         for epoch in _in_order(run):
             value = epoch.metrics.get(run.metric, math.nan)
-            if math.isfinite(value):
-                self._halving.gives_up(epoch.number, epoch.epoch, value)
+            if math.isfinite(value) and self._halving.gives_up(epoch.number, epoch.epoch, value):
+                given_up.add((epoch.number, epoch.epoch))
+        for trial in [run.trials[number] for number in self._again if run.trials[number].epochs]:
+            self._settle(trial, (trial.number, trial.epochs[-1].epoch) in given_up)
         self._tables.write(run)
+
+    def _settle(self, trial: Trial, given_up: bool) -> None:
+        """End a trial whose last report had decided its end, and whose driver was killed before it could say so."""
+        last = trial.epochs[-1]
+        if last.epoch >= self._study.early_stop.max_epochs:
+            self._end(trial, "finished", "max_epochs")
+        elif given_up:
+            self._end(trial, "stopped", "early_stop")
+        if trial.ended:
+            self._again.remove(trial.number)
 
     def record(self, event: str, /, **facts: Any) -> None:
         """Write an event and bring everything that is made from the log up to date."""
         written = self._log.append(event, **facts)
         self.run.apply(written)
         self._tables.maybe_write(self.run)
-        for view in self._views:
-            view(self.run, written)
+        self.show(written)
+
+    def show(self, event: Event) -> None:
+        """Hand the views an event that has been applied. One that fails shows nothing more."""
+        for view in list(self._views):
+            try:
+                view(self.run, event)
+            except Exception as err:
+                self._views.remove(view)
+                warnings.warn(f"{self._directory}: a view failed and shows no more: {err!r}", stacklevel=2)
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.
@@ -76,7 +101,7 @@ class Engine:
             trial = self._suggested(len(self.run.trials))
         else:
             return None
-        self._live[trial.number] = time.monotonic()
+        self._live[trial.number] = None
         start = self._start(trial)
         return {
             "number": trial.number,
@@ -86,6 +111,12 @@ class Engine:
             "epoch": start.epoch if start else 0,
             "checkpoint": start.checkpoint if start else None,
         }
+
+    def _has_had_its_chances(self, trial: Trial, error_kind: str, attempt: int) -> bool:
+        retries = self._study.failures.retries
+        if error_kind == "node_lost":
+            return bool(attempt > retries + _MOST_NODES_LOST)
+        return trial.num_lost >= retries
 
     def _start(self, trial: Trial) -> Epoch | None:
         """The report to go on from: the last whose checkpoint is whole."""
@@ -131,6 +162,8 @@ class Engine:
         elif report["done"]:
             whole = trial.epochs[-1].epoch >= self._study.early_stop.max_epochs
             self._end(trial, "finished", "max_epochs" if whole else "returned")
+        elif self.reason_to_end():
+            self._break_off(trial, str(self.reason_to_end()))
         else:
             self._drop(self._retention.after_report(trial))
         return trial.state != "running"
@@ -152,11 +185,12 @@ class Engine:
         trial = self.run.trials[assignment["number"]]
         if trial.number not in self._live:
             return
-        limit_s = self._study.budget.trial_wall
-        if limit_s is not None and time.monotonic() - self._live[trial.number] >= limit_s:
+        limit_s, began = self._study.budget.trial_wall, self._live[trial.number]
+        # The actor's clock starts a little before the driver hears of it.
+        if limit_s is not None and began is not None and time.monotonic() - began >= limit_s - _CLOCKS_APART_S:
             error_kind, error = "timeout", f"a trial must end within {duration_text(limit_s)}; its process was ended"
             self._failed(trial, error_kind, error, log_tail)
-        elif error_kind != "node_lost" and trial.num_lost >= self._study.failures.retries:
+        elif self._has_had_its_chances(trial, error_kind, assignment["attempt"]):
             self._failed(trial, error_kind, error, log_tail)
         else:
             facts = {"error_kind": error_kind, "error": error, "log_tail": log_tail}
@@ -166,18 +200,33 @@ class Engine:
 
     def reason_to_end(self) -> str | None:
         """Why no further trial should begin and running ones should end; None while the search goes on."""
-        return self.stop_requested or self.limits.reason()
+        return self._stop_requested or self.limits.reason()
+
+    def request_stop(self) -> None:
+        """End the search in good order, as its user wishes."""
+        self._stop_requested = "user"
+
+    @property
+    def num_running(self) -> int:
+        """How many trials are being trained at this moment."""
+        return sum(self.run.trials[number].state == "running" for number in self._live)
 
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
-        for trial in [trial for trial in self.run.trials.values() if not trial.ended and trial.counts]:
-            if reason in _GOES_ON_LATER or trial.state != "running":
-                self._end(trial, "interrupted", reason)
-            else:
-                self._end(trial, "stopped", "budget" if reason == "wall" else reason)
+        for trial in [trial for trial in self.run.trials.values() if trial.state in (None, "running")]:
+            self._break_off(trial, reason)
+        for number in self._again:  # interrupted by an earlier session, and not begun again by this one
+            if self.run.trials[number].state == "interrupted" and not self._suggester.has_been_told(number):
+                self._suggester.tell(number, "interrupted", None)
         checkpoints.delete_unknown(self._directory, self.run)
         self.record("study_ended", reason=reason)
         self._tables.write(self.run)
+
+    def _break_off(self, trial: Trial, reason: str) -> None:
+        if reason in _GOES_ON_LATER or trial.state != "running":
+            self._end(trial, "interrupted", reason)
+        else:
+            self._end(trial, "stopped", "budget" if reason == "wall" else reason)
 
     def _suggested(self, number: int) -> Trial:
         config = self._suggester.suggest(number)

@@ -22,9 +22,10 @@ class Limits:
         self._run = run
         self._deadline = None if study.budget.wall is None else time.monotonic() + study.budget.wall - run.searched_s
         self._best: float | None = None
-        self._num_since_best = 0
-        self._num_ended = 0
+        self._progress: float | None = None  # the best that was so much better than the one before as to count
+        self._num_since_progress = 0
         self._any_success = False
+        self._min_delta = study.budget.plateau.min_delta if study.budget.plateau else 0.0
         for trial in sorted((t for t in run.trials.values() if t.ended and t.counts), key=lambda t: str(t.ended_at)):
             self.ended(trial)
 
@@ -35,24 +36,25 @@ class Limits:
 
     def ended(self, trial: Trial) -> None:
         """Take in a trial that has just ended."""
-        self._num_ended += 1
-        self._num_since_best += 1
+        self._num_since_progress += 1
         self._any_success |= trial.state in ("finished", "stopped")
         value = self._run.value(trial) if trial.state == "finished" else None
-        plateau = self._study.budget.plateau
-        if value is not None and (self._best is None or self._improves(value, plateau.min_delta if plateau else 0.0)):
-            self._best, self._num_since_best = value, 0
+        if value is None:
+            return
+        if self._best is None or self._run.better(value, self._best):
+            self._best = value
+        if self._progress is None or self._gain(value, self._progress) > self._min_delta:
+            self._progress, self._num_since_progress = value, 0
 
-    def _improves(self, value: float, min_delta: float) -> bool:
-        gain = value - self._best if self._study.objective.mode == "max" else self._best - value  # type: ignore[operator]
-        return gain > min_delta
+    def _gain(self, value: float, over: float) -> float:
+        return value - over if self._study.objective.mode == "max" else over - value
 
     def reason(self) -> str | None:
         """Why the search should end now, one of target, plateau, failures, wall; None while it should go on."""
         target, plateau = self._study.objective.target, self._study.budget.plateau
         if target is not None and self._best is not None and not self._run.better(target, self._best):
             return "target"
-        if plateau and self._best is not None and self._num_since_best >= plateau.trials:
+        if plateau and self._best is not None and self._num_since_progress >= plateau.trials:
             return "plateau"
         if not self._any_success and self._run.num_failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
             return "failures"

@@ -18,8 +18,9 @@ class Retention:
         self._run = run
         self._keep_best = keep_best
         self._kept: list[tuple[float, int]] = []
-        for trial in run.ranking()[:keep_best]:
-            self._enter(trial)
+        for trial in run.ranking():
+            if trial.checkpoints:
+                self._enter(trial)
 
     def after_report(self, trial: Trial) -> list[str]:
         """What a running trial leaves behind: all but its last and its best."""
@@ -32,7 +33,8 @@ class Retention:
         if trial.state != "finished":
             return _paths(trial, but=[])
         self._enter(trial)
-        gone = [self._run.trials[self._kept.pop()[1]]] if len(self._kept) > self._keep_best else []
+        gone = [self._run.trials[number] for _, number in self._kept[self._keep_best :]]
+        del self._kept[self._keep_best :]
         dropped = [path for loser in gone for path in _paths(loser, but=[])]
         return dropped if trial in gone else dropped + _paths(trial, but=[self._best(trial)])
 

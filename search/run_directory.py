@@ -35,7 +35,7 @@ def create(study: Study) -> tuple[EventLog, Run, Event]:
     except OSError as err:
         raise _unwritable(directory, err) from err
     try:
-        _write_about(study)
+        _write_about(study, directory)
         log, run = EventLog(directory), Run()
         event = log.append("study_started", schema=SCHEMA, study=study.to_mapping(), parameters=_columns(study))
         run.apply(event)
@@ -45,7 +45,7 @@ def create(study: Study) -> tuple[EventLog, Run, Event]:
     return log, run, event
 
 
-def take_up(study: Study, log: EventLog, past: Run) -> tuple[EventLog, Run, Event]:
+def take_up(study: Study, directory: Path, log: EventLog, past: Run) -> tuple[EventLog, Run, Event]:
     """Begin another session of a run: the same three as `create` gives.
 
     Trials that lie outside of a changed space are set aside: they stay in the tables, and count for nothing else.
@@ -53,7 +53,7 @@ def take_up(study: Study, log: EventLog, past: Run) -> tuple[EventLog, Run, Even
     aside = [trial.number for trial in past.trials.values() if not _fits(study, dict(trial.config))]
     event = log.append("study_resumed", study=study.to_mapping(), parameters=_columns(study), set_aside=aside)
     past.apply(event)
-    _write_about(study)
+    _write_about(study, directory)
     return log, past, event
 
 
@@ -65,12 +65,12 @@ def _fits(study: Study, config: dict[str, object]) -> bool:
     return True
 
 
-def _write_about(study: Study) -> None:
+def _write_about(study: Study, directory: Path) -> None:
     from search.suggest import sampler_arguments
 
-    _write_whole(study.run_directory / "study.yaml", study.to_yaml())
+    _write_whole(directory / "study.yaml", study.to_yaml())
     about = environment.describe({**study.sampler.model_dump(), **sampler_arguments(study.sampler)})
-    _write_whole(study.run_directory / "environment.json", json.dumps(about, indent=2) + "\n")
+    _write_whole(directory / "environment.json", json.dumps(about, indent=2) + "\n")
 
 
 def _unwritable(directory: Path, err: OSError) -> UsageError:

@@ -1,20 +1,15 @@
 """Run a study, or go on with one: from a study to a finished run directory."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from results import Event, EventLog, Run, View, open_run
 from search.errors import StudyError, StudyFailed, UsageError
+from search.interrupts import Interrupts
 from search.run_directory import check_writable, create, take_up
 from search.study import Study, overridden
-
-if TYPE_CHECKING:
-    from search.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def run(study: Study, *, address: str | None = None, views: Sequence[View] = ())
             f"or give this run another name: {other}"
         )
     check_writable(directory)
-    return _session(study, lambda: create(study), address, views)
+    return _session(study, directory, lambda: create(study), address, views)
 
 
 def resume(
@@ -76,92 +71,82 @@ def resume(
         RunError: It is no run directory, or its log is damaged.
         The same as `run`.
     """
+    directory = run_directory.resolve()
     open_run(run_directory)  # says what is wrong with it before anything is written there
-    with closing(EventLog(run_directory)) as log:
-        past = open_run(run_directory)  # as it is now that nobody else can write
-        mapping = {**past.study, "name": run_directory.resolve().name, "output": str(run_directory.parent)}
-        study = Study.from_mapping(overridden(mapping, overrides), source=str(run_directory), overrides=overrides)
+    _check_may_change(overrides)
+    with closing(EventLog(directory)) as log:
+        past = open_run(directory)  # as it is now that nobody else can write
+        study = Study.from_mapping(overridden(past.study, overrides), source=str(run_directory), overrides=overrides)
         before = Study.from_mapping(past.study)
-        _check_may_go_on(before, study)
         grown = any(getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space"))
         if past.winner and not grown:
             return Outcome(past, run_directory, past.ended or "trials")
-        return _session(study, lambda: take_up(study, log, past), address, views)
+        return _session(study, run_directory, lambda: take_up(study, directory, log, past), address, views)
 
 
-def _check_may_go_on(before: Study, after: Study) -> None:
-    """Raise StudyError if old and new trials could not be compared."""
-    fixed = ("workload", "data", "sampler", "early_stop")
-    changed = [name for name in fixed if getattr(before, name) != getattr(after, name)]
-    if before.objective.model_copy(update={"target": after.objective.target}) != after.objective:
-        changed.append("objective")
-    if changed:
-        raise StudyError(
-            f"--set: {', '.join(changed)} must stay as it was in a run that has begun; change budget, space, "
-            "objective.target, resources, failures or checkpoints, or run a study of another name"
-        )
+def _check_may_change(overrides: Sequence[str]) -> None:
+    """Raise StudyError if old and new trials could not be compared, or the run would be another one."""
+    may = ("budget", "space", "data.dir", "objective.target", "resources", "failures", "checkpoints")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == name or key.startswith(f"{name}.") for name in may):
+            raise StudyError(
+                f"--set: {key} must stay as it was in a run that has begun; change {', '.join(may[:-1])} or {may[-1]}, "
+                "or run a study of another name"
+            )
 
 
 def _session(
-    study: Study, begin: Callable[[], tuple[EventLog, Run, Event]], address: str | None, views: Sequence[View]
+    study: Study,
+    directory: Path,
+    begin: Callable[[], tuple[EventLog, Run, Event]],
+    address: str | None,
+    views: Sequence[View],
 ) -> Outcome:
     from cluster.connect import check_resources, connected
     from search import workloads
-    from search.dispatch import dispatch
-    from search.engine import Engine
-    from search.session import Terms
-    from search.winner import crown
 
-    workloads.find(study.workload)
-    data = workloads.load_data(study)
-    directory = study.run_directory
     with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        workloads.find(study.workload)
+        data = workloads.load_data(study)
         stack.enter_context(connected(address))
+        # Not before: how Ray is to listen has to be said before it is imported.
+        from search.dispatch import dispatch
+        from search.engine import Engine
+        from search.session import Terms
+        from search.winner import crown
+
         check_resources(cpu=study.resources.cpu, gpu=study.resources.gpu)
-        log, so_far, first = begin()
-        stack.callback(log.close)
-        engine = Engine(study, directory, log, so_far, views)
-        for view in views:
-            view(so_far, first)
-        try:
-            with _signals(engine) as caught:
-                dispatch(engine, Terms.of(study), data, study.resources)
+        with _explained(directory):
+            log, so_far, first = begin()
+            stack.callback(log.close)
+            engine = Engine(study, directory, log, so_far, views)
+            engine.show(first)
+            try:
+                interrupts.request_with(engine.request_stop)
+                dispatch(engine, Terms.of(study, directory), data, study.resources)
+            except KeyboardInterrupt:
+                if not interrupts.caught:
+                    raise
+            except BaseException:
+                with suppress(OSError):
+                    engine.finish("error")
+                raise
+            interrupts.request_with(None)
             reason = engine.reason_to_end() or "trials"
             engine.finish(reason)
             if reason != "user":
                 engine.record("winner_chosen", **crown(study, directory, engine.run, data))
-        except (OSError, StudyFailed) as err:
-            with suppress(OSError):
-                engine.finish("error")
-            if isinstance(err, StudyFailed):
-                raise
-            raise StudyFailed(
-                f"{str(directory)!r} must stay readable and writable, got: {err}; what was reported before is kept: "
-                f"put that right, then `digitsearch resume {directory}`"
-            ) from err
-        return Outcome(engine.run, directory, reason, caught[0] if caught else None)
+        return Outcome(engine.run, directory, reason, interrupts.caught[0] if interrupts.caught else None)
 
 
 @contextmanager
-def _signals(engine: "Engine") -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the search in good order; a second one ends it at once, still to be resumed."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        caught.append(number)
-        engine.stop_requested = "user"
-        if len(caught) > 1:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+def _explained(directory: Path) -> Iterator[None]:
     try:
-        yield caught
-    except KeyboardInterrupt:
-        if not caught:
-            raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        yield
+    except OSError as err:
+        raise StudyFailed(
+            f"{str(directory)!r} must stay readable and writable, got: {err}; what was reported before is kept: "
+            f"put that right, then `digitsearch resume {directory}`"
+        ) from err

@@ -44,11 +44,11 @@ class Terms:
     scratch: str | None = None
 
     @classmethod
-    def of(cls, study: Study) -> "Terms":
-        """What a study says to its trials."""
+    def of(cls, study: Study, run_directory: Path) -> "Terms":
+        """What a study says to its trials, and where they write."""
         return cls(
             workload=study.workload,
-            run_directory=str(study.run_directory.resolve()),
+            run_directory=str(run_directory.resolve()),
             metric=study.objective.metric,
             mode=study.objective.mode,
             max_epochs=study.early_stop.max_epochs,
@@ -107,7 +107,9 @@ class Session:
             # Let the function come to its own end: what it does after its last report is part of it.
             self._go_on.release()
             last = self._reports.get()
-            report = {**report, "done": True} if "failure" not in last else last
+            if "failure" not in last:
+                return {**report, "done": True}
+            self._reports.put(last)  # for the next call: what was reported stays reported
         return report
 
     def close(self) -> None:
@@ -164,7 +166,14 @@ class Session:
         sign = 1.0 if self._terms.mode == "max" else -1.0
         improves = self._best is None or sign * value >= sign * self._best
         self._best = value if improves else self._best
+        if self._terms.scratch and stopping(self._terms.scratch).exists():
+            return True
         return improves or self._epoch % self._terms.every_epochs == 0 or self._epoch == self._terms.max_epochs
+
+
+def stopping(scratch: str) -> Path:
+    """The file whose presence tells trials that the search is about to stop."""
+    return Path(scratch) / "stopping"
 
 
 class MissingMetric(RuntimeError):

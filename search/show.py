@@ -151,7 +151,7 @@ def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     for line in lines:
         table.add_row(*line)
     text = io.StringIO()
-    Console(file=text, width=10_000, color_system=None).print(table)
+    Console(file=text, width=10_000, color_system=None, markup=False, emoji=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 

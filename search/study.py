@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from search import yaml_text
 from search.errors import StudyError
-from spaces import NAMED, Choice, Int, Space, SpaceError
+from spaces import NAMED, Choice, Float, Int, Space, SpaceError
 from spaces.space import did_you_mean
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -30,7 +30,7 @@ _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def _seconds(value: object) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value) if isinstance(value, str) else None
     seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
-    if seconds <= 0:
+    if seconds < 0.001 or seconds > 1e9:
         raise PydanticCustomError("duration", "must be a duration like 90s, 30m or 2h")
     return seconds
 
@@ -40,7 +40,7 @@ def duration_text(seconds: float) -> str:
     for unit in ("d", "h", "m"):
         if seconds >= _UNITS_S[unit] and seconds % _UNITS_S[unit] == 0:
             return f"{seconds / _UNITS_S[unit]:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def _space(value: object) -> Space:
@@ -63,14 +63,39 @@ def _check_digits_space(space: Space) -> None:
         if name not in known:
             message = _unknown("parameter", name, known).replace(";", " of the workload digits;", 1)
             raise _at(f"space.{name}", f"space: {message}")
-        theirs = known[name]
+        theirs, options = known[name], getattr(parameter, "options", None)
+        values = [parameter.low, parameter.high] if isinstance(parameter, Int | Float) else list(options or ())
         if isinstance(theirs, Choice) and isinstance(theirs.options[0], str | bool):
-            wrong = [v for v in getattr(parameter, "options", ("a range",)) if not theirs.contains(v)]
-            if wrong:
-                most = ", ".join(map(str, theirs.options))
-                raise _at(f"space.{name}", f"space.{name} must choose among {most}, got {wrong[0]!r}")
-        elif isinstance(theirs, Int) and not isinstance(parameter, Int | Choice):
-            raise _at(f"space.{name}", f"space.{name} must be of whole numbers: int or choice")
+            wrong = [value for value in values if not theirs.contains(value)]
+            must = f"choose among {', '.join(map(str, theirs.options))}"
+        else:
+            least, most = _HARD_LIMITS[name]
+            whole = isinstance(least, int)
+            wrong = [v for v in values if not isinstance(v, int if whole else int | float) or isinstance(v, bool)]
+            wrong = wrong or [value for value in values if not least <= value <= most]
+            wrong = wrong or ["a range of real numbers"] * (whole and isinstance(parameter, Float))
+            must = f"hold {'whole ' if whole else ''}numbers in [{least}, {most}]"
+        if wrong:
+            raise _at(f"space.{name}", f"space.{name} must {must}, got {wrong[0]!r}")
+
+
+# What the workload digits can do at all; the space `digits` asks for the part of it that is worth a search.
+_HARD_LIMITS: dict[str, tuple[float, float]] = {
+    "hidden": (1, 65_536),
+    "depth": (1, 8),
+    "width": (1, 1024),
+    "dropout": (0.0, 0.95),
+    "learning_rate_sgd": (0.0, 100.0),
+    "learning_rate_adam": (0.0, 10.0),
+    "momentum": (0.0, 0.9999),
+    "weight_decay": (0.0, 10.0),
+    "batch_size": (2, 65_536),
+    "label_smoothing": (0.0, 0.95),
+    "rotation_deg": (0.0, 180.0),
+    "shift": (0.0, 1.0),
+    "scale": (0.0, 0.95),
+    "averaging": (0.0, 1000.0),
+}
 
 
 def _at(key: str, message: str) -> PydanticCustomError:
@@ -216,6 +241,16 @@ class Study(_Section):
             raise PydanticCustomError("name", "must be letters, digits, dots, dashes and underscores, for a folder")
         return value
 
+    @field_validator("output")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        if "://" in value:
+            # The address may hold a password: it is not repeated.
+            raise PydanticCustomError(
+                "together", "{m}", {"m": "output must be a folder, got an address; name a folder"}
+            )
+        return value
+
     @field_validator("workload")
     @classmethod
     def _is_known_or_importable(cls, value: str) -> str:
@@ -358,8 +393,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
     if kind == "literal_error" and key == "sampler.name":
         return _unknown("sampler", str(got), ["tpe", "random"])
     if kind in ("space", "workload", "early_stop", "together"):
-        prefix = "space." if path == ["space"] and ":" in error["msg"].split(";")[0] else ""
-        return prefix + error["msg"]
+        return _within_space(error["msg"]) if kind == "space" else error["msg"]
     must = {
         "int_type": "must be a whole number",
         "float_type": "must be a number",
@@ -372,6 +406,13 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "finite_number": "must be a finite number",
     }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
     return f"{key} {must}, got {got!r}"
+
+
+def _within_space(message: str) -> str:
+    """The complaint with where it belongs before it: `space.width: …`, or `space: …`."""
+    if re.match(r"[A-Za-z_]\w*: ", message):
+        return f"space.{message}"
+    return message if "space" in message else f"space: {message}"
 
 
 def _section_at(path: Sequence[str | int]) -> type[BaseModel]:

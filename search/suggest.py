@@ -64,6 +64,10 @@ class Suggester:
             warnings.simplefilter("ignore")
             self._trials[number].report(value, epoch)
 
+    def has_been_told(self, number: int) -> bool:
+        """Whether the trial's end is known."""
+        return number not in self._trials
+
     def tell(self, number: int, state: str, value: float | None) -> None:
         """How a trial ended.
 

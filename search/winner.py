@@ -45,10 +45,10 @@ def crown(study: Study, run_directory: Path, run: Run, data: Data | None) -> dic
 
 def _why_none(run: Run) -> str:
     failed, stopped = run.count("failed"), run.count("stopped", "interrupted")
-    if failed and not stopped:
+    if failed > stopped:
         errors = [trial.error or "" for trial in run.trials.values() if trial.state == "failed"]
         commonest = max(set(errors), key=errors.count)
-        return f"no trial succeeded: all {failed} failed, {errors.count(commonest)} of them with: {commonest}"
+        return f"no trial succeeded: {failed} failed, {errors.count(commonest)} of them with: {commonest}"
     return (
         f"no trial had the whole budget of epochs: {stopped} were stopped, {failed} failed; "
         "give the search more budget.wall or budget.trials, or fewer early_stop.max_epochs"

@@ -22,8 +22,9 @@ def find(workload: str) -> Train:
         sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as err:
-        raise StudyError(f"workload {workload!r} must be importable as package.module:function, got {err}") from err
+    except Exception as err:  # A user's module may raise anything as it is imported.
+        got = str(err) if isinstance(err, ImportError | AttributeError) else f"{type(err).__name__}: {err}"
+        raise StudyError(f"workload {workload!r} must be importable as package.module:function, got {got}") from err
     if not callable(function):
         raise StudyError(f"workload {workload!r} must be a function, got {function!r}")
     return function  # type: ignore[no-any-return]

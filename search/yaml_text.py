@@ -15,18 +15,23 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise StudyError(f"line {key.start_mark.line + 1}: a key must be one word, got a list or a mapping")
             if key.value in seen:
                 raise StudyError(f"line {key.start_mark.line + 1}: the key {key.value!r} is there twice; drop one")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes what `_Loader` would take for a number."""
+
+
 # PyYAML reads YAML 1.1, where 1e-4 is text because it has no dot.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def load(text: str) -> Any:
@@ -40,13 +45,14 @@ def load(text: str) -> Any:
     except yaml.MarkedYAMLError as err:
         line = f"line {err.problem_mark.line + 1}: " if err.problem_mark else ""
         raise StudyError(f"{line}must be valid YAML; {err.problem}") from err
-    except yaml.YAMLError as err:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as err:
+        # ValueError: a date that is none, or a number's tag on a word.
         raise StudyError(f"must be valid YAML; {err}") from err
 
 
 def dump(value: Any) -> str:
     """The value as YAML, in the order that it has."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int | None:

@@ -94,6 +94,8 @@ class Space:
         """
         if not isinstance(mapping, Mapping):
             raise SpaceError(f"a space must be a mapping of names to parameters, got {mapping!r}")
+        for name in mapping:
+            _check_name(str(name))
         return cls({str(name): _read(str(name), entry) for name, entry in mapping.items()})
 
     def __iter__(self) -> Iterator[str]:

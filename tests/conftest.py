@@ -12,6 +12,8 @@ from cluster.connect import connected
 from search import Outcome, load_study, run
 
 ROOT = Path(__file__).parents[1]
+# Everything that tests start listens on loopback alone; Ray reads this as it is imported.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 # No test may join a cluster that somebody left running, nor look at their token.
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
     os.environ.pop(name, None)

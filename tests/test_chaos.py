@@ -12,7 +12,7 @@ from results import open_run
 from tests.faults import Search, kill_and_resume, kill_everything
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-NUM_KILLS = int(os.environ.get("CHAOS_KILLS", "2"))
+NUM_KILLS = int(os.environ.get("CHAOS_KILLS", "1"))
 NUM_EVENTS = 300  # about as many as the uninterrupted search writes
 STUDY = """
 workload: workloads_for_tests:rises_slowly
@@ -47,7 +47,7 @@ def test_a_killed_search_resumes_to_what_it_would_have_been(seed: int, undisturb
 
 def test_a_search_killed_again_and_again_loses_nothing(undisturbed: Search, tmp_path: Path) -> None:
     search = Search(tmp_path, STUDY)
-    kill_and_resume(search, NUM_KILLS, random.Random(99), NUM_EVENTS // NUM_KILLS)
+    kill_and_resume(search, NUM_KILLS + 1, random.Random(99), NUM_EVENTS // (NUM_KILLS + 1))
     assert len(open_run(search.run_directory).trials) == 40
     assert search.winner() == undisturbed.winner()
 

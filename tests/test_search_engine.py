@@ -9,14 +9,14 @@ import optuna
 import pytest
 
 from results import EventLog, Run, fold, open_run, read_events
-from results.events import SCHEMA
+from results.events import SCHEMA, log_path
 from search import Study, checkpoints
 from search.early_stop import SuccessiveHalving, rungs
 from search.engine import Engine
 from search.limits import MOST_FAILURES_IN_A_ROW
 from search.retention import Retention
 from search.seeds import derived
-from search.study import EarlyStop
+from search.study import Budget, Checkpoints, EarlyStop
 from search.suggest import Suggester, optuna_study
 from search.winner import wilson
 
@@ -65,14 +65,14 @@ class Driver:
             self.engine.started(assignment)
         return assignment
 
-    def train(self, most: int = 10**6) -> None:
+    def train(self, most: int = 10**6, *, save: bool = False) -> None:
         """Train trials to their end, one by one."""
         for _ in range(most):
             assignment = self.begin()
             if assignment is None:
                 return
             for epoch in range(1, self.study.early_stop.max_epochs + 1):
-                if self.report(assignment, epoch, assignment["config"]["x"] * epoch):
+                if self.report(assignment, epoch, assignment["config"]["x"] * epoch, save=save):
                     break
 
     def end(self) -> Run:
@@ -126,8 +126,8 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_with_number_and_config
     assert assignment is not None
     first.report(assignment, 1, 0.1, save=True)
     first.report(assignment, 2, 0.2, save=True)
-    first.engine.stop_requested = "user"
-    assert first.report(assignment, 3, 0.3) is False, "the search ends trials as a whole, not one by one"
+    first.engine.request_stop()
+    assert first.report(assignment, 3, 0.3), "a trial that comes to a report after the wish to stop ends there"
     run = first.end()
     assert (run.trials[0].state, run.trials[0].stop_reason, run.ended) == ("interrupted", "user", "user")
     second = Driver(first.study, past=open_run(first.study.run_directory))
@@ -151,6 +151,52 @@ def test_a_killed_driver_leaves_running_trials_that_resume_interrupts(tmp_path: 
     assert past.count("interrupted") == 1
     again.train()
     assert all(trial.ended for trial in again.end().trials.values())
+
+
+def test_a_driver_killed_between_a_report_and_its_verdict_gives_it_on_resume(tmp_path: Path) -> None:
+    study = made(tmp_path, budget={"trials": 4}, early_stop={"name": "asha", "grace_epochs": 1, "max_epochs": 2})
+    driver = Driver(study)
+    for score in (0.9, 0.8, 0.1):
+        assignment = driver.begin()
+        assert assignment is not None
+        driver.report(assignment, 1, score)
+    lines = log_path(study.run_directory).read_text().splitlines(keepends=True)
+    driver.log.close()
+    assert '"trial_ended"' in lines[-1] and '"epoch_reported"' in lines[-2]
+    log_path(study.run_directory).write_text("".join(lines[:-1]))
+    again = Driver(study, past=open_run(study.run_directory))
+    third = again.engine.run.trials[2]
+    assert (third.state, third.stop_reason) == ("stopped", "early_stop")
+
+
+def test_target_and_plateau_together(tmp_path: Path) -> None:
+    budget, objective = {"plateau": {"trials": 5, "min_delta": 0.01}}, {"metric": "score", "target": 0.997}
+    driver = Driver(made(tmp_path, budget=budget, objective=objective, early_stop={"name": "none", "max_epochs": 1}))
+    for score, reason in ((0.995, None), (0.9985, "target")):
+        assignment = driver.begin()
+        assert assignment is not None
+        driver.report(assignment, 1, score)
+        assert driver.engine.reason_to_end() == reason
+
+
+def test_a_view_that_fails_stops_nothing(tmp_path: Path) -> None:
+    driver = Driver(made(tmp_path, budget={"trials": 3}))
+    driver.engine._views.append(lambda run, event: 1 / 0)
+    with pytest.warns(UserWarning, match="a view failed and shows no more: ZeroDivisionError"):
+        driver.train()
+    assert len(driver.end().trials) == 3
+
+
+def test_a_lowered_keep_best_lets_go_of_the_surplus(tmp_path: Path) -> None:
+    study = made(tmp_path, early_stop={"name": "none", "max_epochs": 1}, budget={"trials": 5})
+    driver = Driver(study)
+    driver.train(save=True)
+    driver.end()
+    fewer = study.model_copy(update={"checkpoints": Checkpoints(keep_best=1), "budget": Budget(trials=6)})
+    again = Driver(fewer, past=open_run(study.run_directory))
+    again.train(save=True)
+    assert len(list(study.run_directory.glob("checkpoints/*/*"))) == 1
+    assert again.end().best().checkpoints  # type: ignore[union-attr]
 
 
 def test_nan_fails_the_trial_and_the_study_goes_on(tmp_path: Path) -> None:
@@ -275,7 +321,7 @@ def test_checkpoints_kept_are_the_best_trials_best(tmp_path: Path) -> None:
 
 def test_retention_after_a_replay_is_the_same(tmp_path: Path) -> None:
     driver = Driver(made(tmp_path, early_stop={"name": "none", "max_epochs": 1}, budget={"trials": 8}))
-    driver.train()
+    driver.train(save=True)
     run = driver.end()
     replayed = Retention(fold(read_events(driver.study.run_directory)), 3)
     assert [number for _, number in replayed._kept] == [trial.number for trial in run.ranking()[:3]]

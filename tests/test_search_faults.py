@@ -29,8 +29,8 @@ workload: workloads_for_tests:sleeps
 data: null
 objective: {metric: score}
 space: {x: {float: [0.0, 1.0]}}
-early_stop: {name: none, max_epochs: 20}
-budget: {trials: 6}
+early_stop: {name: none, max_epochs: 12}
+budget: {trials: 4}
 """
 
 
@@ -72,7 +72,7 @@ def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
     before = open_run(search.run_directory)
     search.finish()
     after = open_run(search.run_directory)
-    assert [trial.state for trial in after.trials.values()] == ["finished"] * 6
+    assert [trial.state for trial in after.trials.values()] == ["finished"] * 4
     assert after.trials[0].attempts == 2
     kept = [epoch.epoch for epoch in after.trials[0].epochs if epoch.attempt == 1]
     assert kept and kept == [epoch.epoch for epoch in before.trials[0].epochs], "no reported epoch is trained again"
@@ -92,7 +92,8 @@ def test_the_tail_of_a_failed_trials_log_is_kept(cluster: None, tmp_path: Path) 
 
 
 def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: Path) -> None:
-    study = made(tmp_path, "spoils_its_process", budget={"trials": 8}, resources={"concurrent": 1})
+    resources, workload = {"concurrent": 1}, "workload_that_spoils:spoils_its_process"
+    study = made(tmp_path, "", workload=workload, budget={"trials": 8}, resources=resources)
     frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
     assert set(frame["state"]) == {"finished"} and set(frame["attempts"]) == {1}
     assert frame["metric_fresh"].tolist() == [1] * 8, "a trial found what another had left"
@@ -103,7 +104,7 @@ def test_fresh_and_reused_actors_give_identical_numbers(
 ) -> None:
     from search import load_study
 
-    overrides = ["budget.trials=5", "resources.concurrent=1", "early_stop.max_epochs=2", f"output={tmp_path}"]
+    overrides = ["budget.trials=4", "resources.concurrent=1", "early_stop.max_epochs=2", f"output={tmp_path}"]
     real = tune.run
     found = []
     for name, reuse in (("reused", True), ("again", True), ("fresh", False)):
@@ -222,31 +223,49 @@ def broken_off(search: Search, driver: "subprocess.Popen[str]") -> str:
 def test_a_disk_that_fills_up(small_disk: Path) -> None:
     search = Search(small_disk, SLEEPER)
     driver = begun(search, 10)
-    with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError):
+    filler = os.open(small_disk / "filler", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(OSError, match="No space left"):
         while True:
-            filler.write(b"\0" * 4096)
-            filler.flush()
+            os.write(filler, b"\0" * 512)
+    os.close(filler)
     assert os.strerror(errno.ENOSPC) in broken_off(search, driver)
     reported = sum(len(trial.epochs) for trial in open_run(search.run_directory).trials.values())
     assert reported > 0
     (small_disk / "filler").unlink()
     search.finish()
     search.check_nothing_was_done_twice()
-    assert [t.state for t in open_run(search.run_directory).trials.values()] == ["finished"] * 6
+    assert [t.state for t in open_run(search.run_directory).trials.values()] == ["finished"] * 4
 
 
-def test_a_disk_that_turns_read_only(small_disk: Path) -> None:
-    search = Search(small_disk, SLEEPER)
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real ext4 file system that turns read-only when it is told of an error."""
+    disk, image = tmp_path / "disk", tmp_path / "image"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 * 2**20)
+    commands = [["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop,errors=remount-ro", str(image), str(disk)]]
+    for command in commands:
+        if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip(f"a disk that fails needs root and a loop device: {' '.join(command[:3])} did not do it")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_disk_that_turns_read_only(failing_disk: Path) -> None:
+    search = Search(failing_disk, SLEEPER)
     driver = begun(search, 10)
-    os.sync()
-    frozen = subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], capture_output=True)
-    if frozen.returncode:  # The log is open for writing: the kernel refuses a plain remount, a forced one it takes.
-        kill_everything(driver)
-        pytest.skip(f"the disk can't be made read-only under an open file: {frozen.stderr.decode().strip()}")
-    broken_off(search, driver)
-    assert open_run(search.run_directory).trials
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    device = subprocess.run(
+        ["findmnt", "-no", "SOURCE", str(failing_disk)], capture_output=True, text=True
+    ).stdout.strip()
+    Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("1")
+    assert os.strerror(errno.EROFS) in broken_off(search, driver)
+    assert sum(len(trial.epochs) for trial in open_run(search.run_directory).trials.values()) > 0
+    subprocess.run(["umount", str(failing_disk)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(failing_disk.with_name("image")), str(failing_disk)], check=True)
     search.finish()
+    search.check_nothing_was_done_twice()
+    assert [t.state for t in open_run(search.run_directory).trials.values()] == ["finished"] * 4
 
 
 def test_a_run_directory_deleted_midway(tmp_path: Path) -> None:
@@ -279,7 +298,48 @@ def test_a_node_that_dies_loses_no_trial(tmp_path: Path, monkeypatch: pytest.Mon
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     trials = open_run(search.run_directory).trials
-    assert [trial.state for trial in trials.values()] == ["finished"] * 6
+    assert [trial.state for trial in trials.values()] == ["finished"] * 4
     again = [trial for trial in trials.values() if trial.attempts > 1]
     assert again and all(trial.num_lost == 0 for trial in again), "a lost node uses up no retry"
     search.check_nothing_was_done_twice()
+
+
+CANARY = "canary-7f3a9-do-not-tell"
+
+
+def test_a_secret_is_in_no_file_and_in_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "SOME_PASSWORD"):
+        monkeypatch.setenv(name, CANARY)
+    search = Search(tmp_path, SLEEPER.replace("trials: 4", "trials: 2"))
+    output = search.finish()
+    refused = search.start("run", "chaos.yaml", "--set", f"output=s3://key:{CANARY}@bucket/runs", "--set", "name=b")
+    out, errors = refused.communicate(timeout=60)
+    assert (
+        refused.returncode == 2 and errors == "error: --set: output must be a folder, got an address; name a folder\n"
+    )
+    assert CANARY not in output + out + errors
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 8 and not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_a_stop_does_not_wait_for_a_long_epoch(tmp_path: Path) -> None:
+    search = Search(tmp_path, SLEEPER.replace("workloads_for_tests:sleeps", "workloads_for_tests:has_long_epochs"))
+    driver = begun(search, 5)
+    time.sleep(1)
+    driver.send_signal(signal.SIGTERM)
+    signalled = time.monotonic()
+    driver.communicate(timeout=40)
+    assert driver.returncode == 143 and time.monotonic() - signalled < 10
+    kill_everything(driver)
+
+
+@pytest.mark.parametrize("wait_s", [0.6, 2.0, 4.0])
+def test_a_signal_as_it_starts_ends_it(wait_s: float, tmp_path: Path) -> None:
+    search = Search(tmp_path, SLEEPER)
+    driver = search.begin()
+    time.sleep(wait_s)
+    driver.send_signal(signal.SIGTERM)
+    _, errors = driver.communicate(timeout=30)
+    # Before Python has read our own handler, the system ends it: the shell says 143 for both.
+    assert driver.returncode in (143, -signal.SIGTERM) and "Traceback" not in errors
+    kill_everything(driver)

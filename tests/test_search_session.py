@@ -97,7 +97,8 @@ def test_one_report_too_many_is_a_failure(tmp_path: Path) -> None:
             trial.report({"score": 1.0}, None)
 
     session = begun(train, tmp_path, {})
-    last = [session.next() for _ in range(3)][-1]
+    third, last = [session.next() for _ in range(4)][2:]
+    assert third["epoch"] == 3 and not third["done"], "what was reported stays reported"
     assert last["failure"]["message"].startswith("RuntimeError: a trial must report 3 times at most, got one more")
 
 

@@ -109,6 +109,47 @@ BROKEN = {
     "objective: {target: .nan}": "s.yaml, line 1: objective.target must be a finite number, got nan",
     "resources: {concurrent: 0}": "s.yaml, line 1: resources.concurrent must be at least 1, or auto, got 0",
     "resources: {gpu: -1}": "s.yaml, line 1: resources.gpu must be at least 0.0, got -1",
+    "name: 5": "s.yaml, line 1: name must be text, got 5",
+    "name: ''": "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got ''",
+    "name: ../up": "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got '../up'",
+    "output: 3": "s.yaml, line 1: output must be text, got 3",
+    "output: s3://key:secret@bucket": "s.yaml, line 1: output must be a folder, got an address; name a folder",
+    "workload: a.b": "s.yaml, line 1: unknown workload 'a.b'; known: digits; or package.module:function",
+    "workload: 'a:b c'": "s.yaml, line 1: unknown workload 'a:b c'; known: digits; or package.module:function",
+    "data: [mnist]": "s.yaml, line 1: data must be a mapping of keys to values, got ['mnist']",
+    "data: {dir: null}": "s.yaml, line 1: data.dir must be text, got None",
+    "data: {validation: 1.5}": "s.yaml, line 1: data.validation must be a number of images >= 1 or a share between 0 and 1, got 1.5",
+    "data: {validation: -5}": "s.yaml, line 1: data.validation must be a number of images >= 1 or a share between 0 and 1, got -5",
+    "data: {split_seed: -1}": "s.yaml, line 1: data.split_seed must be at least 0, got -1",
+    "data: {split_sed: 1}": "s.yaml, line 1: unknown key 'split_sed' in data; known: dataset, dir, validation, split_seed (did you mean 'split_seed'?)",
+    "objective: val_accuracy": "s.yaml, line 1: objective must be a mapping of keys to values, got 'val_accuracy'",
+    "objective: [{metric: a}]": "s.yaml, line 1: objective must be a mapping of keys to values, got [{'metric': 'a'}]",
+    "objective: {metric: 3}": "s.yaml, line 1: objective.metric must be text, got 3",
+    "objective: {target: high}": "s.yaml, line 1: objective.target must be a number, got 'high'",
+    "sampler: tpe": "s.yaml, line 1: sampler must be a mapping of keys to values, got 'tpe'",
+    "sampler: {seed: 3000000000}": "s.yaml, line 1: sampler.seed must be below 2147483648, got 3000000000",
+    "sampler: {seeds: 3}": "s.yaml, line 1: unknown key 'seeds' in sampler; known: name, seed (did you mean 'seed'?)",
+    "early_stop: {max_epochs: 0}": "s.yaml, line 1: early_stop.max_epochs must be at least 1, got 0",
+    "early_stop: {reduction: 2.5}": "s.yaml, line 1: early_stop.reduction must be a whole number, got 2.5",
+    "resources: {cpu: 0}": "s.yaml, line 1: resources.cpu must be at least 1, got 0",
+    "resources: {cpu: 0.5}": "s.yaml, line 1: resources.cpu must be a whole number, got 0.5",
+    "resources: {workers: 2}": "s.yaml, line 1: unknown key 'workers' in resources; known: cpu, gpu, concurrent",
+    "resources: {gpu: .inf}": "s.yaml, line 1: resources.gpu must be a finite number, got inf",
+    "failures: {retries: -1}": "s.yaml, line 1: failures.retries must be at least 0, got -1",
+    "failures: {nan: ignore}": "s.yaml, line 1: failures.nan must be 'fail' or 'prune', got 'ignore'",
+    "checkpoints: {keep_best: 0}": "s.yaml, line 1: checkpoints.keep_best must be at least 1, got 0",
+    "checkpoints: {every_epochs: often}": "s.yaml, line 1: checkpoints.every_epochs must be a whole number, got 'often'",
+    "confirm: {top: 3}": f"s.yaml, line 1: unknown key 'confirm'; known: {KEYS}",
+    "space: 3": "s.yaml, line 1: a space must be a mapping of names to parameters, got 3",
+    "space: {width: {int: [8.5, 9]}}": "s.yaml, line 1: space.width: int low must be a whole number, got 8.5; use float",
+    "space: {width: {int: [-5, 0]}}": "s.yaml, line 1: space.width must hold whole numbers in [1, 1024], got -5",
+    "space: {width: {float: [1, 4]}}": "s.yaml, line 1: space.width must hold whole numbers in [1, 1024], got 'a range of real numbers'",
+    "space: {batch_size: {choice: [x]}}": "s.yaml, line 1: space.batch_size must hold whole numbers in [2, 65536], got 'x'",
+    "space: {dropout: {float: [0, 5]}}": "s.yaml, line 1: space.dropout must hold numbers in [0.0, 0.95], got 5",
+    "space: {augment: {choice: [1, 0]}}": "s.yaml, line 1: space.augment must choose among True, False, got 1",
+    "name: {{ foo }}": "s.yaml: line 1: a key must be one word, got a list or a mapping",
+    "name: 2020-13-45": "s.yaml: must be valid YAML; month must be in 1..12",
+    "a: &x [*x]": f"s.yaml, line 1: unknown key 'a'; known: {KEYS}",
     "name: a/b": "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got 'a/b'",
     "name: a\nname: b": "s.yaml: line 2: the key 'name' is there twice; drop one",
     "- a": "s.yaml: a study must be a mapping of keys to values, got ['a']",
@@ -116,6 +157,10 @@ BROKEN = {
     "name: !!python/object/apply:os.system [ls]": "s.yaml: line 1: must be valid YAML; could not determine a constructor "
     "for the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
 }
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(BROKEN) >= 60
 
 
 @pytest.mark.parametrize(("text", "message"), BROKEN.items())

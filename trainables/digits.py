@@ -5,7 +5,8 @@ Images stay uint8 in memory; a batch is a slice of that tensor, normalised and a
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +152,17 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def _on_device(array: Any, device: str) -> Tensor:
-    tensor: Tensor = (
-        torch.frombuffer(array, dtype=torch.uint8).view(array.shape)
-        if array.flags.writeable
-        else (torch.from_numpy(array.copy()))
-    )
-    return tensor.to(device)
+    with warnings.catch_warnings():
+        # The array may be shared memory that can't be written, of which PyTorch warns; nobody here writes to it.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array).to(device)
 
 
-def _batches(count: int, batch_size: int, generator: Generator) -> Iterator[Tensor]:
-    return iter(torch.randperm(count, generator=generator).split(batch_size))
+def _batches(count: int, batch_size: int, generator: Generator) -> list[Tensor]:
+    batches = list(torch.randperm(count, generator=generator).split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:  # A batch of one has no variance to normalise by.
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def _augmented(inputs: Tensor, config: Mapping[str, Any], data: Data, generator: Generator) -> Tensor:

@@ -341,6 +341,8 @@ def _centre(ink: UInt8, height: int, width: int) -> UInt8:
 
 def _offset(mass: npt.NDArray[Any], length: int) -> int:
     """Where ink starts in a frame of length: its centre of mass nearest the middle, all of it inside."""
+    if not mass.any():
+        raise ImageError("must show a digit, got specks that vanish at the size that the model reads")
     centre = float((mass * np.arange(len(mass))).sum() / mass.sum())
     # Counted from 0, MNIST's centres of mass lie between 13.5 and 14.5, those of optdigits about 3.5.
     middle = length // 2 if length >= _SMALLEST_FRAME_WITH_MARGIN else (length - 1) / 2

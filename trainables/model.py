@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from trainables import digits, networks
 from trainables.errors import ModelError
 
+_DEEPEST = 64
 _WEIGHTS, _CONFIG, _METRICS = "model.safetensors", "config.json", "metrics.json"
 
 
@@ -67,8 +68,9 @@ class Model:
 
 def make(card: Card, weights: Mapping[str, Tensor]) -> Model:
     """Put a network together from its card and its weights."""
-    network = networks.build({**digits.DEFAULTS, **card.config}, card.height, card.width, len(card.class_names))
-    network.load_state_dict(dict(weights))
+    with torch.device("meta"):  # No memory is taken for what a card claims before the weights bear it out.
+        network = networks.build({**digits.DEFAULTS, **card.config}, card.height, card.width, len(card.class_names))
+    network.load_state_dict(dict(weights), assign=True)
     return Model(card, network.to(memory_format=torch.channels_last).eval())
 
 
@@ -98,10 +100,14 @@ def load(folder: Path) -> Model:
             f"{str(folder)!r} must be a model folder with {_WEIGHTS} and {_CONFIG}; "
             "name a run directory whose search has ended, or what `digitsearch train --out` wrote"
         )
+    if any((folder / name).is_symlink() for name in (_WEIGHTS, _CONFIG)):
+        raise ModelError(f"{str(folder)!r}: {_WEIGHTS} and {_CONFIG} must be files of their folder, got a link")
     try:
         said = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         if said.pop("workload") != "digits":
             raise ModelError(f"{str(folder)!r} must hold a model of the workload digits to read images")
+        if not 1 <= {**digits.DEFAULTS, **said["config"]}["depth"] <= _DEEPEST:
+            raise ValueError(f"depth must lie in [1, {_DEEPEST}]")
         card = Card(**{**said, "class_names": tuple(said["class_names"])})
         return make(card, load_file(folder / _WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as err:
