@@ -28,7 +28,7 @@ test: .venv/ready ## Run the tests
 	.venv/bin/python -m pytest
 
 chaos: .venv/ready ## Kill searches at random moments, at length: CHAOS_KILLS=20
-	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest tests/test_chaos.py
+	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest tests/test_chaos.py tests/test_search_faults.py
 
 data: .venv/ready ## Get a data set ready: DATA=mnist, FROM=a folder to use no network
 	.venv/bin/digitsearch data $(DATA) $(if $(FROM),--from $(FROM))

@@ -57,7 +57,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
-    except (ConnectionError, ValueError, RuntimeError) as err:
+    except (OSError, ValueError, RuntimeError) as err:
         raise ClusterError(_unreachable(address, err)) from err
     if threading.current_thread() is threading.main_thread() and handler is not None:
         signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own in its place.
@@ -69,12 +69,17 @@ def connected(address: str | None = None) -> Iterator[None]:
 
 def _check_answers(address: str) -> None:
     """Raise ClusterError if nobody listens at host:port; Ray itself would go on trying for minutes."""
-    host, sign, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith(("ray://", "http://", "https://")):
+        raise ClusterError(
+            f"a cluster's address must be host:port of its head, got {address!r}; "
+            "from outside of the cluster, submit a job: ray job submit --working-dir . -- python -m search run STUDY"
+        )
+    host, sign, port = address.rpartition(":")
     if not sign or not port.isdecimal():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-    except OSError as err:
+    except (OSError, ValueError) as err:
         raise ClusterError(_unreachable(address, err)) from err
 
 

@@ -3,3 +3,7 @@
 
 class RunError(Exception):
     """A run directory is missing, not one of ours, damaged, or written by a later version."""
+
+
+class RunWarning(UserWarning):
+    """Something about a run directory that its user should know and that stops nothing."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from results.errors import RunError
+from results.errors import RunError, RunWarning
 
 Event: TypeAlias = dict[str, Any]
 
@@ -75,11 +75,10 @@ class EventLog:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             _hold(self._descriptor, path)
+            _drop_torn_line(path)
         except BaseException:
             os.close(self._descriptor)
             raise
-        _drop_torn_line(path)
-        self._size = os.fstat(self._descriptor).st_size
         self._open = True
 
     def append(self, event: str, /, **facts: Any) -> Event:
@@ -91,7 +90,8 @@ class EventLog:
         written: Event = {"event": event, "at": datetime.now(UTC).isoformat(), **facts}
         line = json.dumps(_encoded(written), allow_nan=False, separators=(",", ":")).encode() + b"\n"
         rest = memoryview(line)
-        if os.fstat(self._descriptor).st_nlink == 0:
+        before = os.fstat(self._descriptor)
+        if before.st_nlink == 0:
             raise FileNotFoundError(errno.ENOENT, "the log has been deleted")
         try:
             while rest:
@@ -99,19 +99,18 @@ class EventLog:
         except OSError:
             # Half a line would be damage in the middle once there is room again.
             with suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
+                os.ftruncate(self._descriptor, before.st_size)
             raise
-        self._size += len(line)
         return written
 
     def close(self) -> None:
         """Put everything on the disk, so that it outlives a loss of power too, and let go."""
         if self._open:
             self._open = False
-            try:
+            # A disk that fails now has failed before, and then an append has said so.
+            with suppress(OSError):
                 os.fsync(self._descriptor)
-            finally:
-                os.close(self._descriptor)
+            os.close(self._descriptor)
 
 
 def _hold(descriptor: int, path: Path) -> None:
@@ -130,7 +129,8 @@ def _hold(descriptor: int, path: Path) -> None:
             "wait for it to end, or stop it"
         ) from err
     said = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-    holder.write_text(json.dumps(said) + "\n", encoding="utf-8")
+    with suppress(OSError):  # It only helps others to say who: the lock is what holds.
+        holder.write_text(json.dumps(said) + "\n", encoding="utf-8")
 
 
 def _refuse_links(path: Path) -> None:
@@ -154,7 +154,9 @@ def read_events(run_directory: Path) -> Iterator[Event]:
     with path.open("rb") as file:
         for line_number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
-                warnings.warn(f"{path}: line {line_number} is cut short and left out", stacklevel=2)
+                warnings.warn(
+                    f"{path}: line {line_number} is cut short and left out", category=RunWarning, stacklevel=2
+                )
                 return
             yield _parsed(line, path, line_number)
 
@@ -210,7 +212,7 @@ def _drop_torn_line(path: Path) -> None:
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
-        warnings.warn(f"{path}: the last line is cut short and dropped", stacklevel=3)
+        warnings.warn(f"{path}: the last line is cut short and dropped", category=RunWarning, stacklevel=3)
         os.truncate(path, whole)
 
 

@@ -46,6 +46,7 @@ class Trial:
     log_tail: str | None = None
     attempts: int = 0
     num_lost: int = 0  # attempts whose process died, lost nodes aside: they are no fault of the trial
+    num_nodes_lost: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
     node: str | None = None
@@ -190,6 +191,7 @@ class Run:
     def _attempt_failed(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
         trial.num_lost += event["error_kind"] != "node_lost"
+        trial.num_nodes_lost += event["error_kind"] == "node_lost"
         trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
 
     def _trial_ended(self, event: Event, at: datetime) -> None:

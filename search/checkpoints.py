@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from results import Epoch, Run
@@ -58,7 +59,7 @@ def delete(run_directory: Path, paths: Sequence[str]) -> None:
             continue  # A link leads elsewhere: what is there is not ours.
         folder = run_directory / path
         shutil.rmtree(folder, ignore_errors=True)
-        if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        with suppress(OSError):  # It holds others, or an actor on its way out has just put one there.
             folder.parent.rmdir()
 
 

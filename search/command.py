@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.errors import ClusterError
-from results.errors import RunError
+from results.errors import RunError, RunWarning
 from search import errors
 from spaces import SpaceError
 from trainables.errors import DataError, ImageError, ModelError
@@ -258,13 +258,18 @@ def main() -> None:
         typer.echo(f"error: {err}", err=True)
         sys.exit(code)
     except KeyboardInterrupt:
-        sys.exit(_SIGNALLED + 2)
+        sys.exit(_SIGNALLED + signal.SIGINT)
+    except SystemExit as err:
+        # While Ray starts its own handler is in place, which exits with the bare number of the signal.
+        sys.exit(_SIGNALLED + signal.SIGTERM if err.code == signal.SIGTERM else err.code)
     except BrokenPipeError:  # `digitsearch trials RUN | head`: nobody is left to be told.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as err:
+        typer.echo(f"error: {err}", err=True)
+        sys.exit(1)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    # Only warnings of our own are for users; those of libraries are for developers.
-    if (category is UserWarning and str(message).startswith(("runs", "/", "."))) or "log.jsonl" in str(message):
+    if issubclass(category, RunWarning):  # our own; those of libraries are for developers
         typer.echo(f"warning: {message}", err=True)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError
+from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
 
 _NODE = r"its node has died|node was terminated|node is dead|node failure"
 _MEMORY = r"running low on memory|OutOfMemory|killed due to memory pressure"
@@ -29,6 +29,8 @@ class Deaths:
         # process that died alone the raylet tells.
         if isinstance(err, NodeDiedError | ActorUnavailableError) or re.search(_NODE, text):
             return "node_lost", "the node that trained it died or can't be reached"
+        if isinstance(err, RayTaskError) or "creation task" in text:
+            return "worker_lost", f"the process could not begin it: {text.strip().splitlines()[-1]}"
         return "worker_lost", "the process that trained it died"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from results import Epoch, Event, EventLog, Run, Trial, View
+from results.errors import RunWarning
 from results.tables import TableWriter
 from search import checkpoints
 from search.early_stop import SuccessiveHalving
@@ -43,6 +44,7 @@ class Engine:
         self.run = run
         self.limits = Limits(study, run)
         self._stop_requested: str | None = None
+        self._reason: str | None = None
         self._study = study
         self._directory = run_directory
         self._log = log
@@ -65,7 +67,9 @@ class Engine:
     def _settle(self, trial: Trial, given_up: bool) -> None:
         """End a trial whose last report had decided its end, and whose driver was killed before it could say so."""
         last = trial.epochs[-1]
-        if last.epoch >= self._study.early_stop.max_epochs:
+        if not all(math.isfinite(value) for value in last.metrics.values()):
+            self._diverged(trial, {"metrics": last.metrics, "epoch": last.epoch})
+        elif last.epoch >= self._study.early_stop.max_epochs:
             self._end(trial, "finished", "max_epochs")
         elif given_up:
             self._end(trial, "stopped", "early_stop")
@@ -86,7 +90,9 @@ class Engine:
                 view(self.run, event)
             except Exception as err:
                 self._views.remove(view)
-                warnings.warn(f"{self._directory}: a view failed and shows no more: {err!r}", stacklevel=2)
+                warnings.warn(
+                    f"{self._directory}: a view failed and shows no more: {err!r}", category=RunWarning, stacklevel=2
+                )
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.
@@ -112,11 +118,10 @@ class Engine:
             "checkpoint": start.checkpoint if start else None,
         }
 
-    def _has_had_its_chances(self, trial: Trial, error_kind: str, attempt: int) -> bool:
-        retries = self._study.failures.retries
+    def _has_had_its_chances(self, trial: Trial, error_kind: str) -> bool:
         if error_kind == "node_lost":
-            return bool(attempt > retries + _MOST_NODES_LOST)
-        return trial.num_lost >= retries
+            return trial.num_nodes_lost >= _MOST_NODES_LOST
+        return trial.num_lost >= self._study.failures.retries
 
     def _start(self, trial: Trial) -> Epoch | None:
         """The report to go on from: the last whose checkpoint is whole."""
@@ -190,7 +195,7 @@ class Engine:
         if limit_s is not None and began is not None and time.monotonic() - began >= limit_s - _CLOCKS_APART_S:
             error_kind, error = "timeout", f"a trial must end within {duration_text(limit_s)}; its process was ended"
             self._failed(trial, error_kind, error, log_tail)
-        elif self._has_had_its_chances(trial, error_kind, assignment["attempt"]):
+        elif self._has_had_its_chances(trial, error_kind):
             self._failed(trial, error_kind, error, log_tail)
         else:
             facts = {"error_kind": error_kind, "error": error, "log_tail": log_tail}
@@ -200,7 +205,9 @@ class Engine:
 
     def reason_to_end(self) -> str | None:
         """Why no further trial should begin and running ones should end; None while the search goes on."""
-        return self._stop_requested or self.limits.reason()
+        # Once given, a reason stays: what has been ended for it can't be taken back.
+        self._reason = self._reason or self.limits.reason()
+        return self._stop_requested or self._reason
 
     def request_stop(self) -> None:
         """End the search in good order, as its user wishes."""
@@ -213,7 +220,7 @@ class Engine:
 
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
-        for trial in [trial for trial in self.run.trials.values() if trial.state in (None, "running")]:
+        for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state in (None, "running")]:
             self._break_off(trial, reason)
         for number in self._again:  # interrupted by an earlier session, and not begun again by this one
             if self.run.trials[number].state == "interrupted" and not self._suggester.has_been_told(number):

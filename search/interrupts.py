@@ -25,7 +25,8 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: set from C, and can't be put back
+                signal.signal(number, handler)
 
     def request_with(self, stop: Any) -> None:
         """From now on the first signal calls `stop()`; with None, every signal ends the process."""

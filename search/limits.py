@@ -29,11 +29,6 @@ class Limits:
         for trial in sorted((t for t in run.trials.values() if t.ended and t.counts), key=lambda t: str(t.ended_at)):
             self.ended(trial)
 
-    @property
-    def left_s(self) -> float | None:
-        """Seconds until the wall budget is spent; None without one."""
-        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
-
     def ended(self, trial: Trial) -> None:
         """Take in a trial that has just ended."""
         self._num_since_progress += 1

@@ -39,8 +39,10 @@ def create(study: Study) -> tuple[EventLog, Run, Event]:
         log, run = EventLog(directory), Run()
         event = log.append("study_started", schema=SCHEMA, study=study.to_mapping(), parameters=_columns(study))
         run.apply(event)
-    except BaseException:
+    except BaseException as err:
         shutil.rmtree(directory, ignore_errors=True)
+        if isinstance(err, OSError):
+            raise _unwritable(directory, err) from err
         raise
     return log, run, event
 

@@ -46,14 +46,15 @@ def run(study: Study, *, address: str | None = None, views: Sequence[View] = ())
         StudyFailed: The search broke off midway.
     """
     directory = study.run_directory
-    if directory.exists():
-        other = f"--set name={study.name}-2"
-        raise UsageError(
-            f"{str(directory)!r} is there already; go on with `digitsearch resume {directory}`, "
-            f"or give this run another name: {other}"
-        )
-    check_writable(directory)
-    return _session(study, directory, lambda: create(study), address, views)
+    with _explained(directory):
+        if directory.exists():
+            other = f"--set name={study.name}-2"
+            raise UsageError(
+                f"{str(directory)!r} is there already; go on with `digitsearch resume {directory}`, "
+                f"or give this run another name: {other}"
+            )
+        check_writable(directory)
+        return _session(study, directory, lambda: create(study), address, views)
 
 
 def resume(
@@ -71,10 +72,10 @@ def resume(
         RunError: It is no run directory, or its log is damaged.
         The same as `run`.
     """
-    directory = run_directory.resolve()
     open_run(run_directory)  # says what is wrong with it before anything is written there
     _check_may_change(overrides)
-    with closing(EventLog(directory)) as log:
+    directory = run_directory.resolve()
+    with _explained(run_directory), closing(EventLog(directory)) as log:
         past = open_run(directory)  # as it is now that nobody else can write
         study = Study.from_mapping(overridden(past.study, overrides), source=str(run_directory), overrides=overrides)
         before = Study.from_mapping(past.study)
@@ -118,26 +119,25 @@ def _session(
         from search.winner import crown
 
         check_resources(cpu=study.resources.cpu, gpu=study.resources.gpu)
-        with _explained(directory):
-            log, so_far, first = begin()
-            stack.callback(log.close)
-            engine = Engine(study, directory, log, so_far, views)
-            engine.show(first)
-            try:
-                interrupts.request_with(engine.request_stop)
-                dispatch(engine, Terms.of(study, directory), data, study.resources)
-            except KeyboardInterrupt:
-                if not interrupts.caught:
-                    raise
-            except BaseException:
-                with suppress(OSError):
-                    engine.finish("error")
+        log, so_far, first = begin()
+        stack.callback(log.close)
+        engine = Engine(study, directory, log, so_far, views)
+        engine.show(first)
+        try:
+            interrupts.request_with(engine.request_stop)
+            dispatch(engine, Terms.of(study, directory), data, study.resources)
+        except KeyboardInterrupt:
+            if not interrupts.caught:
                 raise
-            interrupts.request_with(None)
-            reason = engine.reason_to_end() or "trials"
-            engine.finish(reason)
-            if reason != "user":
-                engine.record("winner_chosen", **crown(study, directory, engine.run, data))
+        except BaseException:
+            with suppress(OSError):
+                engine.finish("error")
+            raise
+        interrupts.request_with(None)
+        reason = engine.reason_to_end() or "trials"
+        engine.finish(reason)
+        if reason != "user":
+            engine.record("winner_chosen", **crown(study, directory, engine.run, data))
         return Outcome(engine.run, directory, reason, interrupts.caught[0] if interrupts.caught else None)
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ class Session:
         except Unwind:
             pass
         except BaseException as err:  # Whatever a workload does, it must not take the process along.
-            traceback.print_exc()
+            with suppress(Exception):
+                traceback.print_exc()
             self._reports.put({"failure": {"kind": _kind(err), "message": _described(err)}, "done": True})
 
     def _report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
@@ -144,7 +146,7 @@ class Session:
         self._epoch += 1
         if self._epoch > self._terms.max_epochs:
             raise RuntimeError(f"a trial must report {self._terms.max_epochs} times at most, got one more")
-        numbers = {str(name): _number(name, value) for name, value in metrics.items()}
+        numbers = {_clean(name): _number(name, value) for name, value in metrics.items()}
         if self._terms.metric not in numbers:
             raise MissingMetric(f"must report {self._terms.metric!r}, got {', '.join(numbers) or 'nothing'}")
         checkpoint = None
@@ -180,6 +182,10 @@ class MissingMetric(RuntimeError):
     """A report lacks the metric that the study searches for."""
 
 
+def _clean(name: object) -> str:
+    return str(name).encode("utf-8", "replace").decode()
+
+
 def _number(name: str, value: object) -> float:
     # NumPy's and PyTorch's scalars become Python's own; an int stays one.
     value = value.item() if hasattr(value, "item") else value
@@ -197,8 +203,12 @@ def _kind(err: BaseException) -> str:
 
 
 def _described(err: BaseException) -> str:
+    try:
+        said = str(err).encode("utf-8", "replace").decode()  # half a character has no place in a table
+    except Exception:
+        said = "(it can't say what)"
     if isinstance(err, MissingMetric):
-        return str(err)
+        return said
     frames = traceback.extract_tb(err.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(err).__name__}: {err}{where}"
+    return f"{type(err).__name__}: {said}{where}"

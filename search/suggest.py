@@ -111,6 +111,8 @@ def _frozen(run: Run, number: int, study: Study, going_on: bool = True) -> optun
     curve = {epoch.epoch: epoch.metrics[run.metric] for epoch in trial.epochs if run.metric in epoch.metrics}
     curve = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
     value = run.value(trial) if state == TrialState.COMPLETE else None
+    if state == TrialState.COMPLETE and value is None:
+        state = TrialState.FAIL
     if state == TrialState.PRUNED and curve:
         value = curve[max(curve)]
     space = study.space.parameters

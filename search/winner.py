@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from results import Epoch, Run, Trial
+from results.errors import RunWarning
 from search import checkpoints
 from search.errors import NoTrialSucceeded, StudyFailed
 from search.study import DataSection, Study
@@ -65,7 +66,11 @@ def _first_whole(run_directory: Path, run: Run, candidates: Sequence[Trial]) -> 
             return trial, epoch  # It never saved one: a workload need not.
         if checkpoints.is_whole(run_directory, epoch):
             if damaged:
-                warnings.warn(f"{run_directory}: {damaged[0]}; trial {trial.number}, the next best, wins", stacklevel=2)
+                warnings.warn(
+                    f"{run_directory}: {damaged[0]}; trial {trial.number}, the next best, wins",
+                    category=RunWarning,
+                    stacklevel=2,
+                )
             return trial, epoch
         damaged.append(f"the checkpoint of trial {trial.number} at epoch {epoch.epoch} is damaged or gone")
     raise StudyFailed(f"{str(run_directory)!r} must hold a whole checkpoint of a good trial, got none: {damaged[0]}")

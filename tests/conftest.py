@@ -19,6 +19,13 @@ for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
     os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave long proofs to `make chaos`."""
+    for item in items:
+        if item.get_closest_marker("chaos") and "CHAOS_KILLS" not in os.environ:
+            item.add_marker(pytest.mark.skip(reason="a long proof: make chaos"))
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A private Ray cluster on loopback, for all tests of the session; its workers find the tests' own workloads."""

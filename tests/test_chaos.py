@@ -45,6 +45,7 @@ def test_a_killed_search_resumes_to_what_it_would_have_been(seed: int, undisturb
     assert search.winner() == undisturbed.winner()
 
 
+@pytest.mark.chaos
 def test_a_search_killed_again_and_again_loses_nothing(undisturbed: Search, tmp_path: Path) -> None:
     search = Search(tmp_path, STUDY)
     kill_and_resume(search, NUM_KILLS + 1, random.Random(99), NUM_EVENTS // (NUM_KILLS + 1))

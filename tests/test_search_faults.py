@@ -49,7 +49,8 @@ def begun(search: Search, num_events: int) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "times"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 2)]
+    ("number", "code", "times"),
+    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.chaos)],
 )
 def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
     number: signal.Signals, code: int, times: int, tmp_path: Path
@@ -117,6 +118,7 @@ def test_fresh_and_reused_actors_give_identical_numbers(
     pd.testing.assert_frame_equal(found[0], found[2], check_exact=True)
 
 
+@pytest.mark.chaos
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     cluster: None, tmp_path: Path, capsys: Any
 ) -> None:
@@ -172,7 +174,7 @@ def test_a_second_driver_is_refused_by_name(finished: Outcome, tmp_path: Path) -
     log.close()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_trial_that_takes_all_memory_fails_and_the_study_goes_on(tmp_path: Path) -> None:
     total, used = memory_bytes()
     # Ray's own guard steps in at 3 GiB more than is used now, long before the machine is short of memory.
@@ -276,7 +278,7 @@ def test_a_run_directory_deleted_midway(tmp_path: Path) -> None:
     assert not search.run_directory.exists(), "a directory that a user deleted does not come back in part"
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_node_that_dies_loses_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
@@ -333,7 +335,9 @@ def test_a_stop_does_not_wait_for_a_long_epoch(tmp_path: Path) -> None:
     kill_everything(driver)
 
 
-@pytest.mark.parametrize("wait_s", [0.6, 2.0, 4.0])
+@pytest.mark.parametrize(
+    "wait_s", [pytest.param(0.6, marks=pytest.mark.chaos), 2.0, pytest.param(4.0, marks=pytest.mark.chaos)]
+)
 def test_a_signal_as_it_starts_ends_it(wait_s: float, tmp_path: Path) -> None:
     search = Search(tmp_path, SLEEPER)
     driver = search.begin()

@@ -209,9 +209,7 @@ def test_a_search_without_success_has_no_winner_and_says_why(tmp_path: Path) -> 
     study = made(tmp_path, "fails_in_its_own_way", space={"how": {"choice": ["raises"]}})
     with pytest.raises(NoTrialSucceeded) as raised:
         run(study)
-    assert "no trial succeeded: all 4 failed, 4 of them with: ValueError: the learning rate is a fish" in str(
-        raised.value
-    )
+    assert "no trial succeeded: 4 failed, 4 of them with: ValueError: the learning rate is a fish" in str(raised.value)
     assert open_run(tmp_path / "run").ended == "trials"
 
 
