@@ -9,6 +9,7 @@ import json
 import math
 import os
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from results.errors import RunError, RunWarning
 Event: TypeAlias = dict[str, Any]
 
 SCHEMA = 1
+_SYNC_EVERY_S = 1.0
 _FILE = Path("events") / "log.jsonl"
 
 # Whole numbers beyond this can't be told apart by everybody who reads JSON, nor be put into a table.
@@ -80,6 +82,7 @@ class EventLog:
             os.close(self._descriptor)
             raise
         self._open = True
+        self._next_sync = 0.0
 
     def append(self, event: str, /, **facts: Any) -> Event:
         """Write one event and hand it to the operating system: it outlives a kill of this process.
@@ -101,6 +104,9 @@ class EventLog:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, before.st_size)
             raise
+        if time.monotonic() >= self._next_sync:  # a loss of power costs a second or two, not the whole search
+            os.fsync(self._descriptor)
+            self._next_sync = time.monotonic() + _SYNC_EVERY_S
         return written
 
     def close(self) -> None:

@@ -257,6 +257,7 @@ def failing_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_turns_read_only(failing_disk: Path) -> None:
     search = Search(failing_disk, SLEEPER)
     driver = begun(search, 10)
+    os.sync()  # what the system has not put on the disk by itself is lost with it
     device = subprocess.run(
         ["findmnt", "-no", "SOURCE", str(failing_disk)], capture_output=True, text=True
     ).stdout.strip()
