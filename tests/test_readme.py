@@ -49,8 +49,10 @@ def test_every_verb_in_the_readme_exists() -> None:
 
 
 def test_every_target_of_make_is_in_its_help() -> None:
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    bare = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    bare = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
     assert bare == listed and targets == [line.split()[0] for line in listed.splitlines()]
     assert all(len(line.split()) > 2 for line in listed.splitlines())
