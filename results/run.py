@@ -93,10 +93,15 @@ class Run:
         value = None if best is None else self.value(best)
         return value is not None and not self.better(target, value)
 
-    def best_epoch(self, trial: Trial) -> Epoch | None:
-        """The trial's best report; of equal ones the latest, which has seen most training."""
+    def best_epoch(self, trial: Trial, *, saved: bool = False) -> Epoch | None:
+        """The trial's best report; of equal ones the latest, which has seen most training.
+
+        Args:
+            trial: Of this run.
+            saved: Only reports whose checkpoint is there: a function need not save at each of them.
+        """
         best: Epoch | None = None
-        for epoch in trial.epochs:
+        for epoch in trial.checkpoints if saved else trial.epochs:
             value = epoch.metrics.get(self.metric, math.nan)
             if math.isfinite(value) and (best is None or not self.better(best.metrics[self.metric], value)):
                 best = epoch

@@ -72,11 +72,8 @@ def _metric_names(run: Run) -> list[str]:
 
 
 def _kept_checkpoint(run: Run, trial: Trial) -> str | None:
-    kept = trial.checkpoints
-    best = run.best_epoch(trial)
-    if best and best.checkpoint:
-        return best.checkpoint
-    return kept[-1].checkpoint if kept else None
+    best = run.best_epoch(trial, saved=True)
+    return best.checkpoint if best else None
 
 
 def _typed(values: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:

@@ -201,7 +201,7 @@ class _Stopper(Stopper):  # type: ignore[misc]
         if self._deadline is None:
             self._deadline = time.monotonic() + _GRACE_S
             stopping(bridge.scratch).touch()
-        patient = bridge.error is None and time.monotonic() < self._deadline
+        patient = bridge.error is None and not bridge.engine.hurried and time.monotonic() < self._deadline
         if patient and bridge.engine.num_running:
             return False
         bridge.kill_running()

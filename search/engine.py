@@ -43,6 +43,7 @@ class Engine:
     def __init__(self, study: Study, run_directory: Path, log: EventLog, run: Run, views: Sequence[View] = ()) -> None:
         self.run = run
         self.limits = Limits(study, run)
+        self.hurried = False
         self._stop_requested: str | None = None
         self._reason: str | None = None
         self._study = study
@@ -210,7 +211,8 @@ class Engine:
         return self._stop_requested or self._reason
 
     def request_stop(self) -> None:
-        """End the search in good order, as its user wishes."""
+        """End the search in good order, as its user wishes; asked a second time, without waiting for anything."""
+        self.hurried = self._stop_requested is not None
         self._stop_requested = "user"
 
     @property

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends a search in good order, a second ends the process."""
+"""Ctrl-C and SIGTERM: the first ends a search in good order, the second at once, a third breaks it off."""
 
 import signal
 import sys
@@ -29,12 +29,12 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def request_with(self, stop: Any) -> None:
-        """From now on the first signal calls `stop()`; with None, every signal ends the process."""
+        """From now on the first and the second signal call `stop()`; with None, every signal ends the process."""
         self._stop = stop
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.caught.append(number)
-        if self._stop is not None and len(self.caught) == 1:
+        if self._stop is not None and len(self.caught) <= 2:
             self._stop()
             return
         if number == signal.SIGINT:

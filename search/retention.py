@@ -45,7 +45,7 @@ class Retention:
         insort(self._kept, (sign * value, trial.number))
 
     def _best(self, trial: Trial) -> list[Epoch]:
-        best = self._run.best_epoch(trial)
+        best = self._run.best_epoch(trial, saved=True)
         return [best] if best else []
 
 

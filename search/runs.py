@@ -126,10 +126,8 @@ def _session(
         try:
             interrupts.request_with(engine.request_stop)
             dispatch(engine, Terms.of(study, directory), data, study.resources)
-        except KeyboardInterrupt:
-            if not interrupts.caught:
-                raise
-        except BaseException:
+        # Not what a third signal raises: it may have come between an event and what follows from it.
+        except Exception:
             with suppress(OSError):
                 engine.finish("error")
             raise

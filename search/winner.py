@@ -60,9 +60,9 @@ def _first_whole(run_directory: Path, run: Run, candidates: Sequence[Trial]) -> 
     """The best candidate whose best checkpoint can be used; those passed over are named in a warning."""
     damaged: list[str] = []
     for trial in candidates:
-        epoch = run.best_epoch(trial)
+        epoch = run.best_epoch(trial, saved=True) or run.best_epoch(trial)
         assert epoch is not None, "a ranked trial has a best epoch"
-        if epoch.sha256 is None and not trial.checkpoints and not damaged:
+        if epoch.sha256 is None and not damaged:
             return trial, epoch  # It never saved one: a workload need not.
         if checkpoints.is_whole(run_directory, epoch):
             if damaged:

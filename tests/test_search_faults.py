@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from ray import tune
 
-from results import EventLog, RunError, open_run
+from results import EventLog, Run, RunError, open_run
 from results.events import log_path
 from search import Outcome, resume, run
 from search.suggest import optuna_study
@@ -32,6 +32,7 @@ space: {x: {float: [0.0, 1.0]}}
 early_stop: {name: none, max_epochs: 12}
 budget: {trials: 4}
 """
+EATER = SLEEPER.replace("sleeps", "eats_memory") + "failures: {retries: 0}\nresources: {concurrent: 1}\n"
 
 
 @pytest.fixture
@@ -77,6 +78,31 @@ def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
     assert after.trials[0].attempts == 2
     kept = [epoch.epoch for epoch in after.trials[0].epochs if epoch.attempt == 1]
     assert kept and kept == [epoch.epoch for epoch in before.trials[0].epochs], "no reported epoch is trained again"
+
+
+@pytest.mark.chaos
+def test_a_third_signal_breaks_off(tmp_path: Path) -> None:
+    search = Search(tmp_path, SLEEPER.replace("workloads_for_tests:sleeps", "workloads_for_tests:has_long_epochs"))
+    driver = begun(search, 5)
+    for _ in range(3):
+        driver.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert open_run(search.run_directory).trials[0].state in ("running", "interrupted")
+    kill_everything(driver)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_search_that_was_stopped_in_this_process_goes_on_in_it(times: int, cluster: None, tmp_path: Path) -> None:
+    def strikes(run: Run, event: dict[str, Any]) -> None:
+        if event["event"] == "epoch_reported" and event["number"] == 2:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+
+    first = run(made(tmp_path, "sleeps", budget={"trials": 6}), views=[strikes])
+    assert first.signal == signal.SIGINT and first.reason == "user"
+    assert [t.state for t in resume(first.run_directory).run.trials.values()] == ["finished"] * 6
 
 
 def test_the_tail_of_a_failed_trials_log_is_kept(cluster: None, tmp_path: Path) -> None:
@@ -174,22 +200,52 @@ def test_a_second_driver_is_refused_by_name(finished: Outcome, tmp_path: Path) -
     log.close()
 
 
-@pytest.mark.chaos
-def test_a_trial_that_takes_all_memory_fails_and_the_study_goes_on(tmp_path: Path) -> None:
-    total, used = memory_bytes()
-    # Ray's own guard steps in at 3 GiB more than is used now, long before the machine is short of memory.
-    environment = {
-        "RAY_memory_usage_threshold": f"{(used + 3 * 2**30) / total:.3f}",
-        "RAY_memory_monitor_refresh_ms": "100",
-    }
-    study = SLEEPER.replace("sleeps", "eats_memory") + "failures: {retries: 0}\nresources: {concurrent: 1}\n"
-    search = Search(tmp_path, study)
-    os.environ.update(environment)
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group whose processes the kernel kills beyond 3 GiB."""
+    root = Path("/sys/fs/cgroup")
+    group = root / "memory" / "digitsearch-test"
+    limit = "memory.limit_in_bytes"
+    if not group.parent.is_dir():
+        group, limit = root / "digitsearch-test", "memory.max"
     try:
-        search.finish()
-    finally:
-        for name in environment:
-            del os.environ[name]
+        group.mkdir()
+        (group / limit).write_text(str(3 * 2**30))
+    except OSError as err:
+        pytest.skip(f"a control group needs root and a kernel that has them: {err}")
+    yield group
+    deadline = time.monotonic() + 20
+    while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    group.rmdir()
+
+
+@pytest.mark.chaos
+def test_a_trial_that_the_kernel_kills_for_its_memory_fails(
+    small_memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # Ray's own guard would be first
+    search = Search(tmp_path, EATER)
+    driver = search.begin()
+    (small_memory / "cgroup.procs").write_text(str(driver.pid))  # before it starts anything
+    _, errors = driver.communicate(timeout=240)
+    assert driver.returncode == 0, errors
+    check_eaters(search)
+
+
+@pytest.mark.chaos
+def test_a_trial_that_rays_guard_kills_for_its_memory_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    total, used = memory_bytes()
+    # At 3 GiB more than is used now, long before the machine is short of memory.
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{(used + 3 * 2**30) / total:.3f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    search = Search(tmp_path, EATER)
+    search.finish()
+    check_eaters(search)
+
+
+def check_eaters(search: Search) -> None:
+    """Those that took memory without end have failed, and say why; the others have not felt it."""
     frame = pd.read_parquet(search.run_directory / "trials.parquet")
     eaters = frame["param_x"] > 0.5
     assert eaters.any() and not eaters.all()

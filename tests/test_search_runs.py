@@ -307,3 +307,10 @@ def test_the_winner_has_a_checkpoint_that_is_whole(finished: Outcome) -> None:
     epoch = finished.run.best_epoch(best)
     assert epoch is not None and epoch.checkpoint is not None
     assert folder_sha256(finished.run_directory / epoch.checkpoint) == epoch.sha256
+
+
+def test_the_winner_is_the_best_that_was_saved(tmp_path: Path) -> None:
+    stop = {"name": "none", "max_epochs": 6}
+    outcome = run(made(tmp_path, "saves_sometimes", budget={"trials": 1}, early_stop=stop))
+    assert outcome.run.winner is not None and outcome.run.winner["epoch"] == 2
+    assert (outcome.run_directory / "best" / "checkpoint" / "state.txt").read_text() == "2"
