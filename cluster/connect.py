@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from cluster.errors import ClusterError
@@ -19,8 +19,8 @@ _TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # One suggestion ahead of the slots: more would be made without knowing results that are about to come.
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    # Slots start side by side, not one after the other; how many there are is `search.dispatch`'s to say.
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",
     # A new process a GPU share would cost seconds a trial; the devices that Ray assigns stay as they are.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -87,15 +87,29 @@ def _unreachable(address: str, err: Exception) -> str:
     return f"a Ray cluster must be reachable at {address!r}, got: {err}; leave the address out to run on this machine"
 
 
-def check_resources(*, cpu: float, gpu: float) -> None:
-    """Raise ClusterError unless some node of the joined cluster could ever run a trial that asks for so much."""
+def num_fitting(*, cpu: float, gpu: float) -> int:
+    """How many trials that ask for so much the joined cluster can run at once.
+
+    Raises:
+        ClusterError: No node could ever run one.
+    """
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(node.get("CPU", 0) >= cpu and node.get("GPU", 0) >= gpu for node in nodes):
-        return
+    count = sum(_num_fitting(node, cpu, gpu) for node in nodes)
+    if count:
+        return count
     has = "; ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
     raise ClusterError(
         f"resources: a node must have {cpu:g} CPU and {gpu:g} GPU for one trial, got {has}; "
         "lower resources.cpu or resources.gpu"
     )
+
+
+def _num_fitting(node: Mapping[str, float], cpu: float, gpu: float) -> int:
+    by_cpu = _times(node.get("CPU", 0), cpu)
+    return min(by_cpu, _times(node.get("GPU", 0), gpu)) if gpu else by_cpu
+
+
+def _times(there: float, asked: float) -> int:
+    return int(there / asked + 1e-9)  # three thirds of a GPU are one

@@ -24,56 +24,95 @@ class ProcessSpoilt(Exception):
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]
-    """Trains one trial at a time and is used again for the next."""
+    """A slot: trains one trial after another. Tune sees only the slot; its trials come by `assign`."""
 
     def setup(self, config: dict[str, Any], *, terms: Terms, data: Data | None) -> None:
-        """Get ready for any trial of the study, and begin the first."""
+        """Get ready for any trial of the study."""
         self._terms, self._data = terms, data
         self._train = workloads.find(terms.workload)
+        workloads.warm_up(terms.workload, data, gpu=terms.gpu, num_threads=terms.num_threads)
         self._slate = CleanSlate(terms.num_threads)
         self._node = ray.util.get_node_ip_address()
-        self._begin(config)
+        self._next: Mapping[str, Any] | None = None
+        self._session: Session | None = None
+        self._threads = set(threading.enumerate())
+        self._left_s: float | None = None
+        self._armed_at: float | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial.
+        """Be another slot of the same study.
 
         Raises:
-            ProcessSpoilt: The last one can't be brought to an end or left something behind.
+            ProcessSpoilt: As `step`.
         """
-        if not self._end():
-            raise ProcessSpoilt("the last trial does not end")
-        leftovers = self._slate.leftovers(self._threads)
-        if leftovers:
-            raise ProcessSpoilt(leftovers)
-        self._begin(new_config)
+        self._clear()
         return True
 
+    def assign(self, assignment: Mapping[str, Any]) -> None:
+        """What the next step is to begin."""
+        self._next = assignment
+
     def step(self) -> dict[str, Any]:
-        """The running trial's next report, as `Session.next` gives it, and the node that made it."""
-        began = time.monotonic()
-        if self._left_s is not None:
-            # Ends the process from outside Python, so that a loop that never reports, or never yields, ends too.
-            faulthandler.dump_traceback_later(max(self._left_s, 0.001), exit=True, file=2)
+        """Begin the trial that has been assigned, or give the running one's next report.
+
+        Returns:
+            `{"report": …}` as `Session.next` gives it and the `node` that made it; `{"began": True}`; or
+            `{"idle": True}` when there is nothing to train.
+
+        Raises:
+            ProcessSpoilt: The last trial can't be brought to an end or left something behind.
+        """
+        if self._next is not None:
+            assignment, self._next = self._next, None
+            self._begin(assignment)
+            return {"began": True}
+        if self._session is None:
+            return {"idle": True}
+        self._arm()
         report = self._session.next()
-        if self._left_s is not None:
-            faulthandler.cancel_dump_traceback_later()
-            self._left_s -= time.monotonic() - began
+        self._disarm()
         sys.stdout.flush()
         sys.stderr.flush()
-        return {**report, "node": self._node}
+        # In a list, Tune takes it as it is; what it finds in a mapping it flattens and averages.
+        return {"report": [{**report, "node": self._node}]}
 
     def cleanup(self) -> None:
         """Let go of the trial."""
         self._end()
 
     def _begin(self, assignment: Mapping[str, Any]) -> None:
+        self._clear()
         if self._terms.scratch:
             trial_log.capture(self._terms.scratch, assignment["number"])
         self._slate.wipe(assignment["seed"])
         self._threads = set(threading.enumerate())
         self._left_s = self._terms.trial_wall_s
+        self._arm()
         self._session = Session(self._train, self._terms, self._data, assignment)
 
+    def _clear(self) -> None:
+        if not self._end():
+            raise ProcessSpoilt("the last trial does not end")
+        leftovers = self._slate.leftovers(self._threads)
+        if leftovers:
+            raise ProcessSpoilt(leftovers)
+
     def _end(self) -> bool:
-        self._session.close()
-        return self._session.join(_PATIENCE_S)
+        self._disarm()
+        session, self._session = self._session, None
+        if session is None:
+            return True
+        session.close()
+        return session.join(_PATIENCE_S)
+
+    def _arm(self) -> None:
+        """Start the clock that ends the process: from outside Python, so that a loop that never yields ends too."""
+        if self._left_s is not None and self._armed_at is None:
+            self._armed_at = time.monotonic()
+            faulthandler.dump_traceback_later(max(self._left_s, 0.001), exit=True, file=2)
+
+    def _disarm(self) -> None:
+        if self._left_s is not None and self._armed_at is not None:
+            faulthandler.cancel_dump_traceback_later()
+            self._left_s -= time.monotonic() - self._armed_at
+            self._armed_at = None

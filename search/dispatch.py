@@ -1,8 +1,8 @@
-"""Ray Tune at work: asks the engine what to train, trains it on actors that are used again, hands it the reports."""
+"""Ray Tune at work: holds the slots, actors that train one trial after another by the engine's word."""
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -34,21 +34,25 @@ _GRACE_S = 3.0
 Answer = TypeVar("Answer")
 
 
-def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resources) -> None:
+def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resources, num_slots: int) -> None:
     """Run the search until the engine has nothing more to try or wants to end.
+
+    What Tune calls a trial is a slot here: an actor that lives on and trains one trial after another. So Tune's cost
+    of a trial (20 ms and 40 KB, growing with their number) is paid once a slot.
 
     Args:
         engine: Decides.
         terms: What all trials have in common.
         data: Put into the object store once, and read there by all trials without a copy.
         resources: What each trial is given.
+        num_slots: How many slots fit now; on a cluster that grows, more are asked for one by one.
 
     Raises:
         StudyFailed: Ray itself broke off, again and again.
         OSError: The log or the tables could not be written; as the engine raised it, not wrapped by Tune.
     """
     with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch:
-        bridge = _Bridge(engine, scratch)
+        bridge = _Bridge(engine, scratch, num_slots, None if resources.concurrent == "auto" else resources.concurrent)
         trainable = tune.with_parameters(TrialActor, terms=replace(terms, scratch=scratch), data=data)
         for attempt in range(_MOST_BREAKS):
             try:
@@ -68,14 +72,13 @@ def _tune(trainable: type[TrialActor], bridge: "_Bridge", resources: Resources, 
         trainable,
         name="tune",
         storage_path=folder,
-        search_alg=_Searcher(bridge),
-        stop=_Stopper(bridge),
+        search_alg=_Slots(bridge),
+        stop=_Reports(bridge),
         callbacks=[_Starts(bridge)],
         num_samples=_MANY,
         resources_per_trial=PlacementGroupFactory([_bundle(resources)]),
-        max_concurrent_trials=None if resources.concurrent == "auto" else resources.concurrent,
         reuse_actors=True,
-        trial_dirname_creator=lambda trial: trial.trial_id,
+        trial_dirname_creator=lambda slot: slot.trial_id,
         raise_on_failed_trial=False,
         verbose=0,
     )
@@ -88,14 +91,17 @@ def _bundle(resources: Resources) -> dict[str, float]:
 class _Bridge:
     """The engine as Tune's three interfaces share it, with the first error that it raised."""
 
-    def __init__(self, engine: Engine, scratch: str) -> None:
+    def __init__(self, engine: Engine, scratch: str, num_fitting: int, most: int | None) -> None:
         self.engine = engine
         self.scratch = scratch
         self.error: Exception | None = None
         self.last_break = ""
-        self.deaths = Deaths()
-        self.assignments: dict[str, dict[str, Any]] = {}
-        self._actors: dict[int, ActorHandle] = {}  # of the trials that run
+        self._num_fitting = num_fitting
+        self._most = most
+        self._deaths = Deaths()
+        self._waiting: set[str] = set()  # slots that have no actor yet
+        self._actors: dict[str, ActorHandle] = {}  # of the slots that have one
+        self._assignments: dict[str, dict[str, Any]] = {}  # of the slots that train, or are about to
 
     def call(self, function: Callable[[], Answer], otherwise: Answer) -> Answer:
         """The function's answer; once something has gone wrong, `otherwise`."""
@@ -107,66 +113,116 @@ class _Bridge:
             self.error = err
             return otherwise
 
-    def started(self, trial: TuneTrial) -> None:
-        """A trial has begun on an actor."""
-        assignment = self.assignments[trial.trial_id]
-        self._actors[assignment["number"]] = trial.temporary_state.ray_actor
-        self.call(lambda: self.engine.started(assignment), None)
+    def wants_slot(self, slot: str) -> bool:
+        """Whether another slot would have something to do; it is counted as waiting from then on."""
+        num_slots = len(self._waiting) + len(self._actors)
+        # Beyond what fits now one slot waits, for a node that joins.
+        room = not self._waiting or num_slots < self._num_fitting
+        allowed = self._most is None or num_slots < self._most
+        if not (room and allowed and self.engine.num_to_begin > len(self._waiting)):
+            return False
+        self._waiting.add(slot)
+        return True
 
-    def ended(self, trial_id: str) -> None:
-        """Forget a trial that runs no more."""
-        assignment = self.assignments.pop(trial_id)
-        self._actors.pop(assignment["number"], None)
-        trial_log.forget(self.scratch, assignment["number"])
+    def slot_started(self, slot: str, actor: ActorHandle) -> None:
+        """A slot has its actor."""
+        self._waiting.discard(slot)
+        self._actors[slot] = actor
+        self._assign_next(slot)
 
-    def lost(self, trial_id: str, err: Exception | None) -> None:
-        """Tell the engine of a trial whose process has died."""
-        assignment = self.assignments[trial_id]
+    def slot_ended(self, slot: str) -> None:
+        """A slot is no more, and trained nothing at its end."""
+        self._waiting.discard(slot)
+        self._actors.pop(slot, None)
+
+    def slot_died(self, slot: str, err: Exception | None) -> None:
+        """The process of a slot has died, or could not begin."""
+        assignment = self._assignments.get(slot)
+        if slot in self._waiting:
+            # One that can't even begin fails the trial that it would have trained: else it would be tried for ever.
+            assignment = self.call(self.engine.next_assignment, None)
+        self.slot_ended(slot)
+        if assignment is None:
+            return
         if isinstance(err, ProcessSpoilt):
             self.call(lambda: self.engine.given_back(assignment), None)
         else:
-            kind, message = self.deaths.cause(err)
+            kind, message = self._deaths.cause(err)
             log_tail = trial_log.tail(self.scratch, assignment["number"])
             self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)
-        self.ended(trial_id)
+        self._forget(slot, assignment)
+
+    def result(self, slot: str, result: Mapping[str, Any]) -> bool:
+        """Take in what a slot's actor gave, and say whether the slot has nothing more to do."""
+        assignment = self._assignments.get(slot)
+        if assignment is None:
+            return True
+        if "began" in result:
+            self.call(lambda: self.engine.started(assignment), None)
+            return False
+        (report,) = result["report"]
+        if "failure" in report:
+            report["log_tail"] = trial_log.tail(self.scratch, assignment["number"])
+        if not self.call(lambda: self.engine.reported(assignment, report), True):
+            return False
+        self._forget(slot, assignment)
+        return not self._assign_next(slot)
 
     def broke_off(self, err: Exception) -> None:
         """Tune has broken off and has ended its actors: who was killed is lost, the others go on where they were."""
         text = str(err)
         self.last_break = text.strip().splitlines()[-1] if text.strip() else type(err).__name__
-        killed = {n for n, actor in self._actors.items() if _id(actor) in text}
-        for trial_id, assignment in list(self.assignments.items()):
-            if assignment["number"] in killed:
-                self.lost(trial_id, RuntimeError(text))
-            else:
+        for slot, actor in list(self._actors.items()):
+            assignment = self._assignments.get(slot)
+            if assignment is not None and _id(actor) in text:
+                self.slot_died(slot, RuntimeError(text))
+            elif assignment is not None:
                 self.call(lambda assignment=assignment: self.engine.given_back(assignment), None)  # type: ignore[misc]
-                self.ended(trial_id)
+                self._forget(slot, assignment)
+        self._actors.clear()
+        self._waiting.clear()
 
     def kill_running(self) -> None:
         """End the processes of all running trials."""
-        for actor in self._actors.values():
-            ray.kill(actor)
+        for slot in self._assignments:
+            if slot in self._actors:
+                ray.kill(self._actors[slot])
+
+    def _assign_next(self, slot: str) -> bool:
+        assignment = self.call(self.engine.next_assignment, None)
+        if assignment is None:
+            return False
+        self._assignments[slot] = assignment
+        # Calls of an actor are done in their order: this one before the step that Tune is about to ask for.
+        self._actors[slot].assign.remote(assignment)
+        return True
+
+    def _forget(self, slot: str, assignment: Mapping[str, Any]) -> None:
+        self._assignments.pop(slot, None)
+        trial_log.forget(self.scratch, assignment["number"])
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles what it is handed into its scratch folder. The log is the truth: there is nothing to keep.
         return {}
 
 
-class _Searcher(Searcher):  # type: ignore[misc]
+class _Slots(Searcher):  # type: ignore[misc]
+    """What Tune takes for a searcher: asked for another slot whenever there may be room for one."""
+
     def __init__(self, bridge: _Bridge) -> None:
         super().__init__()
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> Any:
-        assignment = self._bridge.call(self._bridge.engine.next_assignment, None)
-        if assignment is None:
-            over = self._bridge.call(lambda: self._bridge.engine.exhausted, True)
-            return Searcher.FINISHED if over else None
-        self._bridge.assignments[trial_id] = assignment
-        return assignment
+        bridge = self._bridge
+        if bridge.call(lambda: bridge.wants_slot(trial_id), False):
+            return {}
+        over = bridge.call(lambda: bridge.engine.exhausted and not bridge.engine.num_to_begin, True)
+        return Searcher.FINISHED if over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        pass  # An end has been recorded with the report that brought it; a lost process comes by the callback.
+        if not error:  # a death comes by the callback, with its cause
+            self._bridge.slot_ended(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         pass
@@ -178,21 +234,13 @@ class _Searcher(Searcher):  # type: ignore[misc]
         raise NotImplementedError("a run is resumed from its log")
 
 
-class _Stopper(Stopper):  # type: ignore[misc]
+class _Reports(Stopper):  # type: ignore[misc]
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
         self._deadline: float | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        bridge, assignment = self._bridge, self._bridge.assignments.get(trial_id)
-        if assignment is None:
-            return True
-        if "failure" in result:
-            result["log_tail"] = trial_log.tail(bridge.scratch, assignment["number"])
-        over = bridge.call(lambda: bridge.engine.reported(assignment, result), True)
-        if over:
-            bridge.ended(trial_id)
-        return over
+        return self._bridge.result(trial_id, result)
 
     def stop_all(self) -> bool:
         bridge = self._bridge
@@ -209,23 +257,25 @@ class _Stopper(Stopper):  # type: ignore[misc]
 
 
 class _Starts(Callback):  # type: ignore[misc]
-    """Starts and deaths: the two things that Tune tells only its callbacks."""
+    """Starts and deaths, which Tune tells only its callbacks, and the time between two events."""
 
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._bridge.started(trial)
+        self._bridge.slot_started(trial.trial_id, trial.temporary_state.ray_actor)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        if trial.trial_id in self._bridge.assignments:
-            self._bridge.lost(trial.trial_id, _exception(trial))
+        self._bridge.slot_died(trial.trial_id, _exception(trial))
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        self._bridge.call(self._bridge.engine.prepare, None)
 
 
-def _exception(trial: TuneTrial) -> Exception | None:
-    """What Tune wrote of a trial's death, in its scratch folder, moments ago."""
+def _exception(slot: TuneTrial) -> Exception | None:
+    """What Tune wrote of a slot's death, in its scratch folder, moments ago."""
     try:
-        with open(trial.pickled_error_file, "rb") as file:
+        with open(slot.pickled_error_file, "rb") as file:
             return cloudpickle.load(file)  # type: ignore[no-any-return]
     except (OSError, TypeError):
         return None

@@ -54,6 +54,7 @@ class Engine:
         self._suggester = Suggester(study, run)
         self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
         self._retention = Retention(run, study.checkpoints.keep_best)
+        self._ready: deque[int] = deque()  # suggested, and not handed out yet
         self._again = deque(trial.number for trial in run.trials.values() if not trial.ended and trial.counts)
         self._live: dict[int, float | None] = {}  # number -> when its attempt began, on the monotonic clock
         given_up = set()
@@ -95,6 +96,24 @@ class Engine:
                     f"{self._directory}: a view failed and shows no more: {err!r}", category=RunWarning, stacklevel=2
                 )
 
+    @property
+    def num_to_begin(self) -> int:
+        """How many trials a free slot could begin now, one after another."""
+        if self.reason_to_end():
+            return 0
+        return len(self._again) + len(self._ready) + max(self._study.budget.trials - len(self.run.trials), 0)
+
+    def prepare(self) -> None:
+        """Make the next suggestion while trials run, so that no slot waits for it.
+
+        One, not more: the later it is made, the more is known.
+        """
+        if not self._ready and not self._again and self._may_suggest() and not self.reason_to_end():
+            self._ready.append(self._suggested().number)
+
+    def _may_suggest(self) -> bool:
+        return len(self.run.trials) < self._study.budget.trials
+
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.
 
@@ -104,8 +123,8 @@ class Engine:
             return None
         if self._again:
             trial = self.run.trials[self._again.popleft()]
-        elif len(self.run.trials) < self._study.budget.trials:
-            trial = self._suggested(len(self.run.trials))
+        elif self._ready or self._may_suggest():
+            trial = self.run.trials[self._ready.popleft()] if self._ready else self._suggested()
         else:
             return None
         self._live[trial.number] = None
@@ -237,7 +256,8 @@ class Engine:
         else:
             self._end(trial, "stopped", "budget" if reason == "wall" else reason)
 
-    def _suggested(self, number: int) -> Trial:
+    def _suggested(self) -> Trial:
+        number = len(self.run.trials)
         config = self._suggester.suggest(number)
         self.record(
             "trial_suggested", number=number, config=config, seed=derived(self._study.sampler.seed, "trial", number)

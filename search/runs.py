@@ -104,7 +104,7 @@ def _session(
     address: str | None,
     views: Sequence[View],
 ) -> Outcome:
-    from cluster.connect import check_resources, connected
+    from cluster.connect import connected, num_fitting
     from search import workloads
 
     with ExitStack() as stack:
@@ -118,14 +118,14 @@ def _session(
         from search.session import Terms
         from search.winner import crown
 
-        check_resources(cpu=study.resources.cpu, gpu=study.resources.gpu)
+        num_slots = num_fitting(cpu=study.resources.cpu, gpu=study.resources.gpu)
         log, so_far, first = begin()
         stack.callback(log.close)
         engine = Engine(study, directory, log, so_far, views)
         engine.show(first)
         try:
             interrupts.request_with(engine.request_stop)
-            dispatch(engine, Terms.of(study, directory), data, study.resources)
+            dispatch(engine, Terms.of(study, directory), data, study.resources, num_slots)
         # Not what a third signal raises: it may have come between an event and what follows from it.
         except Exception:
             with suppress(OSError):

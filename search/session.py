@@ -65,7 +65,8 @@ class Unwind(BaseException):
 
 
 class Session:
-    """One attempt at one trial, trained in a thread that waits after each report until the next is asked for.
+    """One attempt at one trial, trained in a thread that begins at once and waits after each report until the next is
+    asked for.
 
     Args:
         train: The workload's function.
@@ -81,6 +82,7 @@ class Session:
         self._best: float | None = None
         self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=1)
         self._go_on = threading.Semaphore(0)
+        self._waits = False  # whether the function stands still at a report that has been handed out
         self._stopped = False
         self._resumed_at = time.perf_counter()
         checkpoint = assignment["checkpoint"]
@@ -101,9 +103,11 @@ class Session:
     def next(self) -> dict[str, Any]:
         """The next report: `epoch, epoch_s, metrics, checkpoint, done`, or, as the last one, `failure` (with `kind`,
         `message`), or only `done` where the function returned before it had reported `max_epochs` times."""
-        self._resumed_at = time.perf_counter()
-        self._go_on.release()
+        if self._waits:
+            self._resumed_at = time.perf_counter()
+            self._go_on.release()
         report = self._reports.get()
+        self._waits = True
         if report.get("epoch") == self._terms.max_epochs:
             # Let the function come to its own end: what it does after its last report is part of it.
             self._go_on.release()
@@ -124,7 +128,6 @@ class Session:
         return not self._thread.is_alive()
 
     def _run(self, train: Train, config: dict[str, Any], trial: Trial) -> None:
-        self._go_on.acquire()
         try:
             returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
             if returned is not None:

@@ -52,3 +52,7 @@ def load_data(study: Study) -> Data | None:
         mean=float(train_images.mean() / 255),
         std=float(train_images.std() / 255),
     )
+
+
+def warm_up(workload: str, data: Data | None, *, gpu: bool, num_threads: int) -> None:
+    """Do in a new process what its first trial would wait for. A workload of one's own is imported, no more."""
