@@ -17,7 +17,7 @@ Value = str | int | float | bool
 _CHECKPOINT = r"checkpoints/trial-\d+/epoch-\d+"
 
 
-@dataclass
+@dataclass(slots=True)
 class Epoch:
     """One report: the metrics after one pass over the training images."""
 
@@ -31,7 +31,7 @@ class Epoch:
     sha256: str | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """One configuration and what became of it. `state` is None until it has started."""
 
@@ -75,6 +75,7 @@ class Run:
     started_at: datetime | None = None
     searched_s: float = 0.0
     num_failures_in_a_row: int = 0
+    _best: Trial | None = None
     _session_started_at: datetime | None = None
     last_at: datetime | None = None
 
@@ -112,6 +113,11 @@ class Run:
         best = self.best_epoch(trial)
         return None if best is None else float(best.metrics[self.metric])
 
+    def curve(self, trial: Trial) -> dict[int, float]:
+        """The trial's objective at each epoch where it was finite."""
+        values = {epoch.epoch: epoch.metrics.get(self.metric, math.nan) for epoch in trial.epochs}
+        return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
+
     def ranking(self) -> list[Trial]:
         """The finished trials, best first; of equal ones the earlier. Only they had the whole budget."""
         sign = -1.0 if self.study["objective"]["mode"] == "max" else 1.0
@@ -121,7 +127,7 @@ class Run:
 
     def best(self) -> Trial | None:
         """The best of the finished trials, the winner-to-be."""
-        return next(iter(self.ranking()), None)
+        return self._best
 
     def count(self, *states: str) -> int:
         """How many trials are in one of the states."""
@@ -155,6 +161,7 @@ class Run:
             self.parameters[name] = _wider(self.parameters.get(name, kind), kind)
         for number in event["set_aside"]:
             self.trials[number].counts = False
+        self._best = next(iter(self.ranking()), None)
         self._session_started_at, self.last_at = at, None
         self.num_failures_in_a_row = 0
         for trial in self.trials.values():
@@ -208,6 +215,16 @@ class Run:
             self.num_failures_in_a_row += 1
         elif trial.state in ("finished", "stopped"):
             self.num_failures_in_a_row = 0
+        if trial.state == "finished" and trial.counts and self._beats_best(trial):
+            self._best = trial
+
+    def _beats_best(self, trial: Trial) -> bool:
+        value = self.value(trial)
+        if value is None or self._best is None:
+            return value is not None
+        best = self.value(self._best)
+        assert best is not None, "the best trial has a value"
+        return self.better(value, best) or (value == best and trial.number < self._best.number)
 
     def _checkpoints_dropped(self, event: Event, at: datetime) -> None:
         for path in event["paths"]:

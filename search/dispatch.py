@@ -1,8 +1,10 @@
 """Ray Tune at work: holds the slots, actors that train one trial after another by the engine's word."""
 
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from cluster.connect import num_fitting
 from search import trial_log
 from search.actor import ProcessSpoilt, TrialActor
 from search.deaths import Deaths
@@ -31,10 +34,13 @@ _MOST_BREAKS = 20
 # After a wish to stop, running trials have so long to come to their next report, and write a checkpoint there.
 _GRACE_S = 3.0
 
+# Python's own is 5 ms, and an event needs the interpreter ten times over.
+_TURN_S = 0.0002
+
 Answer = TypeVar("Answer")
 
 
-def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resources, num_slots: int) -> None:
+def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resources) -> None:
     """Run the search until the engine has nothing more to try or wants to end.
 
     What Tune calls a trial is a slot here: an actor that lives on and trains one trial after another. So Tune's cost
@@ -45,14 +51,13 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
         terms: What all trials have in common.
         data: Put into the object store once, and read there by all trials without a copy.
         resources: What each trial is given.
-        num_slots: How many slots fit now; on a cluster that grows, more are asked for one by one.
 
     Raises:
         StudyFailed: Ray itself broke off, again and again.
         OSError: The log or the tables could not be written; as the engine raised it, not wrapped by Tune.
     """
-    with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch:
-        bridge = _Bridge(engine, scratch, num_slots, None if resources.concurrent == "auto" else resources.concurrent)
+    with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch, _quick_turns():
+        bridge = _Bridge(engine, scratch, resources)
         trainable = tune.with_parameters(TrialActor, terms=replace(terms, scratch=scratch), data=data)
         for attempt in range(_MOST_BREAKS):
             try:
@@ -65,6 +70,17 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
                 raise bridge.error
             return
         raise StudyFailed(f"Ray Tune broke off {_MOST_BREAKS} times, at last with: {bridge.last_break}")
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Threads hand over to one another at once: a free slot must not wait while a suggestion is being made."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _tune(trainable: type[TrialActor], bridge: "_Bridge", resources: Resources, folder: str) -> None:
@@ -91,13 +107,13 @@ def _bundle(resources: Resources) -> dict[str, float]:
 class _Bridge:
     """The engine as Tune's three interfaces share it, with the first error that it raised."""
 
-    def __init__(self, engine: Engine, scratch: str, num_fitting: int, most: int | None) -> None:
+    def __init__(self, engine: Engine, scratch: str, resources: Resources) -> None:
         self.engine = engine
         self.scratch = scratch
         self.error: Exception | None = None
         self.last_break = ""
-        self._num_fitting = num_fitting
-        self._most = most
+        self._num_fitting = num_fitting(cpu=resources.cpu, gpu=resources.gpu)
+        self._most = None if resources.concurrent == "auto" else resources.concurrent
         self._deaths = Deaths()
         self._waiting: set[str] = set()  # slots that have no actor yet
         self._actors: dict[str, ActorHandle] = {}  # of the slots that have one

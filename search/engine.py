@@ -5,6 +5,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,18 @@ class Engine:
         log: Of that directory.
         run: The run so far: at least its study_started has been applied.
         views: Called with the run and each new event.
+        num_slots: How many trials run at once, at the beginning.
     """
 
-    def __init__(self, study: Study, run_directory: Path, log: EventLog, run: Run, views: Sequence[View] = ()) -> None:
+    def __init__(
+        self,
+        study: Study,
+        run_directory: Path,
+        log: EventLog,
+        run: Run,
+        views: Sequence[View] = (),
+        num_slots: int = 1,
+    ) -> None:
         self.run = run
         self.limits = Limits(study, run)
         self.hurried = False
@@ -48,6 +58,7 @@ class Engine:
         self._reason: str | None = None
         self._study = study
         self._directory = run_directory
+        self._num_slots = num_slots
         self._log = log
         self._views = list(views)
         self._tables = TableWriter(run_directory)
@@ -55,6 +66,7 @@ class Engine:
         self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
+        self._coming: Future[dict[str, Any]] | None = None  # the next suggestion, being made
         self._again = deque(trial.number for trial in run.trials.values() if not trial.ended and trial.counts)
         self._live: dict[int, float | None] = {}  # number -> when its attempt began, on the monotonic clock
         given_up = set()
@@ -104,15 +116,25 @@ class Engine:
         return len(self._again) + len(self._ready) + max(self._study.budget.trials - len(self.run.trials), 0)
 
     def prepare(self) -> None:
-        """Make the next suggestion while trials run, so that no slot waits for it.
+        """Have suggestions made while trials run, one for each slot, so that none waits for it."""
+        if self._coming and self._coming.done():
+            self._collect_suggestion()
+        if len(self._ready) < self._num_slots and not self._again and not self.reason_to_end():
+            self._begin_suggestion()
 
-        One, not more: the later it is made, the more is known.
-        """
-        if not self._ready and not self._again and self._may_suggest() and not self.reason_to_end():
-            self._ready.append(self._suggested().number)
+    def _begin_suggestion(self) -> None:
+        if self._coming is None and len(self.run.trials) < self._study.budget.trials:
+            self._coming = self._suggester.begin(len(self.run.trials))
 
-    def _may_suggest(self) -> bool:
-        return len(self.run.trials) < self._study.budget.trials
+    def _collect_suggestion(self) -> None:
+        """Take in the suggestion that is being made, once it is there."""
+        if self._coming is None:
+            return
+        config, self._coming = self._coming.result(), None
+        number = len(self.run.trials)
+        seed = derived(self._study.sampler.seed, "trial", number)
+        self.record("trial_suggested", number=number, config=config, seed=seed)
+        self._ready.append(number)
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.
@@ -123,10 +145,13 @@ class Engine:
             return None
         if self._again:
             trial = self.run.trials[self._again.popleft()]
-        elif self._ready or self._may_suggest():
-            trial = self.run.trials[self._ready.popleft()] if self._ready else self._suggested()
         else:
-            return None
+            if not self._ready:
+                self._begin_suggestion()
+                self._collect_suggestion()
+            if not self._ready:
+                return None
+            trial = self.run.trials[self._ready.popleft()]
         self._live[trial.number] = None
         start = self._start(trial)
         return {
@@ -241,11 +266,12 @@ class Engine:
 
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
-        for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state in (None, "running")]:
+        for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
         for number in self._again:  # interrupted by an earlier session, and not begun again by this one
             if self.run.trials[number].state == "interrupted" and not self._suggester.has_been_told(number):
-                self._suggester.tell(number, "interrupted", None)
+                trial = self.run.trials[number]
+                self._suggester.tell(number, "interrupted", None, self.run.curve(trial))
         checkpoints.delete_unknown(self._directory, self.run)
         self.record("study_ended", reason=reason)
         self._tables.write(self.run)
@@ -256,17 +282,8 @@ class Engine:
         else:
             self._end(trial, "stopped", "budget" if reason == "wall" else reason)
 
-    def _suggested(self) -> Trial:
-        number = len(self.run.trials)
-        config = self._suggester.suggest(number)
-        self.record(
-            "trial_suggested", number=number, config=config, seed=derived(self._study.sampler.seed, "trial", number)
-        )
-        return self.run.trials[number]
-
     def _gives_up(self, trial: Trial, report: Mapping[str, Any]) -> bool:
         value = report["metrics"][self.run.metric]
-        self._suggester.report(trial.number, report["epoch"], value)
         return self._halving.gives_up(trial.number, report["epoch"], value)
 
     def _diverged(self, trial: Trial, report: Mapping[str, Any]) -> None:
@@ -280,10 +297,12 @@ class Engine:
         self._end(trial, "failed", "error", error_kind=error_kind, error=error, log_tail=log_tail)
 
     def _end(self, trial: Trial, state: str, stop_reason: str, **error: str | None) -> None:
+        # It was begun before this end was known: so it is recorded, and a resume makes the next one of the same facts.
+        self._collect_suggestion()
         facts = {"error_kind": None, "error": None, "log_tail": None, **error}
         self.record("trial_ended", number=trial.number, state=state, stop_reason=stop_reason, **facts)
         self._live.pop(trial.number, None)
-        self._suggester.tell(trial.number, state, self.run.value(trial))
+        self._suggester.tell(trial.number, state, self.run.value(trial), self.run.curve(trial))
         self._drop(self._retention.after_end(trial))
         if trial.ended:
             self.limits.ended(trial)

@@ -119,13 +119,15 @@ def _session(
         from search.winner import crown
 
         num_slots = num_fitting(cpu=study.resources.cpu, gpu=study.resources.gpu)
+        if study.resources.concurrent != "auto":
+            num_slots = min(num_slots, study.resources.concurrent)
         log, so_far, first = begin()
         stack.callback(log.close)
-        engine = Engine(study, directory, log, so_far, views)
+        engine = Engine(study, directory, log, so_far, views, num_slots)
         engine.show(first)
         try:
             interrupts.request_with(engine.request_stop)
-            dispatch(engine, Terms.of(study, directory), data, study.resources, num_slots)
+            dispatch(engine, Terms.of(study, directory), data, study.resources)
         # Not what a third signal raises: it may have come between an event and what follows from it.
         except Exception:
             with suppress(OSError):

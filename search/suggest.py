@@ -1,8 +1,8 @@
 """The Optuna study behind a search: asked for configurations, told the state and the curve of every trial."""
 
-import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,21 @@ class Suggester:
         self._space = study.space
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
+        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
         for _, trial in sorted(run.trials.items()):
             frozen = _frozen(run, trial.number, study)
+            if frozen.state == TrialState.RUNNING:
+                frozen.intermediate_values = {}  # told with its end
             self.optuna_study.add_trial(frozen)
             if frozen.state == TrialState.RUNNING:
                 self._trials[trial.number] = optuna.Trial(self.optuna_study, trial.number)
+
+    def begin(self, number: int) -> "Future[dict[str, Value]]":
+        """Begin to make the suggestion for the trial of this number, which must be the next, beside all else.
+
+        What is told before it is there is not known to it for sure: take its result before the next `tell`.
+        """
+        return self._ahead.submit(self.suggest, number)
 
     def suggest(self, number: int) -> dict[str, Value]:
         """A configuration for the trial of this number, which must be the next."""
@@ -57,26 +67,22 @@ class Suggester:
         self._trials[number] = trial
         return self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
 
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """A running trial's objective after an epoch."""
-        with warnings.catch_warnings():
-            # A retried trial repeats the epochs after its checkpoint; Optuna keeps the first value and says so.
-            warnings.simplefilter("ignore")
-            self._trials[number].report(value, epoch)
-
     def has_been_told(self, number: int) -> bool:
         """Whether the trial's end is known."""
         return number not in self._trials
 
-    def tell(self, number: int, state: str, value: float | None) -> None:
+    def tell(self, number: int, state: str, value: float | None, curve: Mapping[int, float]) -> None:
         """How a trial ended.
 
         Args:
             number: The trial's.
             state: As in trials.parquet.
             value: The objective at its best epoch, for a finished one.
+            curve: The objective at each epoch where it was finite.
         """
         trial = self._trials.pop(number)
+        for epoch, reported in curve.items():
+            trial.report(reported, epoch)
         self.optuna_study.tell(trial, value if state == "finished" else None, state=_STATES[state])
 
 
@@ -89,9 +95,10 @@ def optuna_study(run_directory: str | Path) -> optuna.Study:
     run = open_run(Path(run_directory))
     study = Study.from_mapping(run.study)
     made = _empty(study)
-    for _, trial in sorted(run.trials.items()):
-        if trial.state:
-            made.add_trial(_frozen(run, trial.number, study, going_on=run.ended is None))
+    # Suggestions that nobody began are no trials; one between others keeps its place, so that numbers agree.
+    begun = max((number for number, trial in run.trials.items() if trial.state), default=-1)
+    for number in range(begun + 1):
+        made.add_trial(_frozen(run, number, study, going_on=run.ended is None))
     return made
 
 
@@ -105,11 +112,10 @@ def _frozen(run: Run, number: int, study: Study, going_on: bool = True) -> optun
     trial = run.trials[number]
     if not trial.counts:  # Its number is taken; of what it found, nothing holds in the changed space.
         return optuna.trial.create_trial(state=TrialState.FAIL)
-    state = _STATES[trial.state or "running"]
-    if going_on and trial.state == "interrupted":
+    state = _STATES[trial.state or "interrupted"]
+    if going_on and trial.state in (None, "interrupted"):
         state = TrialState.RUNNING
-    curve = {epoch.epoch: epoch.metrics[run.metric] for epoch in trial.epochs if run.metric in epoch.metrics}
-    curve = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
+    curve = run.curve(trial)
     value = run.value(trial) if state == TrialState.COMPLETE else None
     if state == TrialState.COMPLETE and value is None:
         state = TrialState.FAIL
