@@ -30,6 +30,7 @@ class Terms:
         trial_wall_s: After so many seconds the process is ended; None for never.
         num_threads: CPU threads of a trial.
         gpu: Whether a trial has a share of a GPU.
+        precision: `auto`, `bf16` or `fp32`.
         scratch: A folder for what trials print; None leaves it where Ray puts it.
     """
 
@@ -42,6 +43,7 @@ class Terms:
     trial_wall_s: float | None
     num_threads: int
     gpu: bool
+    precision: str = "auto"
     scratch: str | None = None
 
     @classmethod
@@ -57,6 +59,7 @@ class Terms:
             trial_wall_s=study.budget.trial_wall,
             num_threads=study.resources.cpu,
             gpu=study.resources.gpu > 0,
+            precision=study.precision,
         )
 
 
@@ -95,6 +98,7 @@ class Session:
             report=self._report,
             epoch=self._epoch,
             checkpoint=Path(terms.run_directory) / checkpoint if checkpoint else None,
+            precision=terms.precision,
         )
         arguments = (train, dict(assignment["config"]), trial)
         self._thread = threading.Thread(target=self._run, args=arguments, name="trial", daemon=True)

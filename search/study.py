@@ -230,6 +230,9 @@ class Study(_Section):
     early_stop: EarlyStop = EarlyStop()
     budget: Budget = Budget()
     resources: Resources = Resources()
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="What trials compute in; auto: bf16 where a probe of the machine finds it faster."
+    )
     failures: Failures = Failures()
     checkpoints: Checkpoints = Checkpoints()
     output: str = Field("runs", description="Where run directories are made.")

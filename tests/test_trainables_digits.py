@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from spaces import DIGITS
-from trainables import Data, ModelError, Save, Trial, digits, model, networks
+from trainables import Data, ModelError, Save, Trial, digits, epoch, model, networks
 from trainables.augment import affine
 from trainables.datasets import carve, load_part
 from trainables.optimizers import Optimizer, learning_rate_factor
@@ -38,7 +38,7 @@ def data() -> Data:
 def trained(data: Data, folder: Path, *, epochs: int, most: int | None = None, **given: Any) -> list[dict[str, float]]:
     """The reports of a training; each epoch's checkpoint is `folder`/epoch."""
     reports: list[dict[str, float]] = []
-    start = given.pop("start", 0)
+    start, precision = given.pop("start", 0), given.pop("precision", "fp32")
 
     class Enough(Exception):
         pass
@@ -55,7 +55,7 @@ def trained(data: Data, folder: Path, *, epochs: int, most: int | None = None, *
     checkpoint = folder / str(start) if start else None
     config = DIGITS.walk(lambda name, _: given.get(name, digits.DEFAULTS[name]))
     with contextlib.suppress(Enough):
-        digits.train(config, Trial(data, 5, "cpu", 1, epochs, report, start, checkpoint))
+        digits.train(config, Trial(data, 5, "cpu", 1, epochs, report, start, checkpoint, precision))
     return reports
 
 
@@ -67,7 +67,14 @@ def test_every_family_learns_with_every_optimizer(family: str, optimizer: str, d
     reports = trained(data, tmp_path, epochs=4, model=family, optimizer=optimizer, batch_size=64)
     assert reports[-1]["val_accuracy"] > 0.8, "ten classes: chance is 0.1"
     assert reports[-1]["train_loss"] < reports[0]["train_loss"]
-    assert list(reports[0]) == ["train_loss", "val_loss", "val_accuracy", "num_parameters", "images_per_s"]
+    assert list(reports[0]) == [
+        "train_loss",
+        "val_loss",
+        "val_accuracy",
+        "num_parameters",
+        "images_per_s",
+        "precision_bits",
+    ]
 
 
 def test_the_same_seed_gives_the_same_numbers(data: Data, tmp_path: Path) -> None:
@@ -123,7 +130,7 @@ def test_affine_moves_each_image_by_its_own_amount() -> None:
 
 
 def test_normalising_gives_mean_0_and_deviation_1(data: Data) -> None:
-    normal = digits.normalise(torch.from_numpy(data.train_images), data.mean, data.std)
+    normal = epoch.normalise(torch.from_numpy(data.train_images), data.mean, data.std)
     assert normal.shape == (len(data.train_images), 1, 8, 8)
     assert abs(normal.mean().item()) < 1e-5 and abs(normal.std().item() - 1) < 1e-3
 

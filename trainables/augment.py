@@ -12,7 +12,7 @@ def affine(images: Tensor, generator: Generator, *, rotation_deg: float, shift: 
 
     Args:
         images: float (N, 1, H, W), with 0 as the background.
-        generator: On the CPU; the only source of the random amounts.
+        generator: On the device of the images; the only source of the random amounts.
         rotation_deg: Angle drawn from [-rotation_deg, rotation_deg].
         shift: Shift per axis drawn from [-shift, shift], as a share of the side.
         scale: Size drawn from [1 - scale, 1 + scale].
@@ -21,7 +21,7 @@ def affine(images: Tensor, generator: Generator, *, rotation_deg: float, shift: 
         A new tensor of the same shape; what comes from outside the frame is 0.
     """
     count = len(images)
-    draws = torch.rand(4, count, generator=generator).mul_(2).sub_(1).to(images.device)
+    draws = torch.rand(4, count, generator=generator, device=images.device).mul_(2).sub_(1)
     angle = draws[0] * math.radians(rotation_deg)
     size = 1 + draws[1] * scale
     # The grid says where each pixel comes from: the inverse map, hence the division. Frames span [-1, 1].

@@ -1,12 +1,12 @@
 """The workload `digits`: one network learns to read handwritten digits. Read it from top to bottom.
 
-Images stay uint8 in memory; a batch is a slice of that tensor, normalised and augmented as a whole.
+`epoch.py` has the inner loop, one pass over the training images; around it are the schedule, the average, the reports.
 """
 
-import math
 import time
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables.augment import affine
+from trainables.average import Average
+from trainables.epoch import Placed, normalise, num_steps, place, train_epoch
 from trainables.networks import build, num_parameters
 from trainables.optimizers import Optimizer
+from trainables.precision import choose_bits
 from trainables.trial import Data, Trial
 
 # A configuration of the space `digits` that trains well on every data set here; `digitsearch train` starts from it.
@@ -45,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 _EVALUATION_BATCH = 1000
+_WARM_UP = 256
 _CHECKPOINT = "state.safetensors"
 
 
@@ -56,60 +59,81 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
         trial: `trial.data` is a `Data`.
 
     Reports:
-        train_loss, val_loss (nats per image), val_accuracy in [0, 1], num_parameters, images_per_s (of training).
+        train_loss, val_loss (nats per image), val_accuracy in [0, 1], num_parameters, images_per_s (of training),
+        precision_bits (16 or 32, what was computed in).
     """
     config = {**DEFAULTS, **config}
     torch.set_num_threads(trial.num_threads)
+    bits = choose_bits(trial.precision, config["model"], trial.device, trial.num_threads)
     torch.manual_seed(trial.seed)
     data: Data = trial.data
-    images, labels = (
-        _on_device(data.train_images, trial.device),
-        _on_device(data.train_labels, trial.device).long(),
-    )
-    val_images, val_labels = (
-        _on_device(data.val_images, trial.device),
-        _on_device(data.val_labels, trial.device).long(),
-    )
-    height, width = images.shape[1:]
+    placed = place(data, trial.device)
+    num_images, height, width = placed.train_images.shape
 
     network = build(config, height, width, data.num_classes).to(trial.device).to(memory_format=torch.channels_last)
     optimizer = Optimizer(network, config)
-    steps_per_epoch = math.ceil(len(images) / config["batch_size"])
-    averaged = AveragedModel(
-        network, multi_avg_fn=_average_over(config["averaging"] * steps_per_epoch), use_buffers=True
-    )
+    steps_per_epoch = num_steps(num_images, config["batch_size"])
+    average = Average(network, memory=config["averaging"] * steps_per_epoch)
     if trial.checkpoint:
-        _restore(trial.checkpoint, network, averaged, optimizer)
+        _restore(trial.checkpoint, network, average, optimizer)
 
-    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+    for epoch in range(trial.epoch, trial.max_epochs):
+
+        def update(step: int, begun: int = epoch * steps_per_epoch) -> None:
+            optimizer.step((begun + step) / (steps_per_epoch * trial.max_epochs))
+            average.update(begun + step)
+
         # All randomness of an epoch comes from the seed and its number, so that a resumed trial repeats it.
         torch.manual_seed(_mixed(trial.seed, epoch))
-        generator = torch.Generator().manual_seed(_mixed(trial.seed, epoch))
-        network.train()
-        total_loss = torch.zeros((), device=trial.device)
         started = time.perf_counter()
-        for step, batch in enumerate(_batches(len(images), config["batch_size"], generator)):
-            inputs = normalise(images[batch], data.mean, data.std)
-            if config["augment"]:
-                inputs = _augmented(inputs, config, data, generator)
-            loss = F.cross_entropy(network(inputs), labels[batch], label_smoothing=config["label_smoothing"])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step((epoch - 1 + step / steps_per_epoch) / trial.max_epochs)
-            averaged.update_parameters(network)
-            total_loss += loss.detach() * len(batch)
-        train_loss = total_loss.item() / len(images)  # waits for the device: the time is the whole epoch's
+        train_loss = train_epoch(
+            network,
+            placed,
+            update,
+            batch_size=config["batch_size"],
+            generator=Generator(trial.device).manual_seed(_mixed(trial.seed, epoch)),
+            loss=partial(F.cross_entropy, label_smoothing=config["label_smoothing"]),
+            augment=_augmentation(config, data) if config["augment"] else None,
+            bits=bits,
+        )
         train_s = time.perf_counter() - started
 
-        val_loss, val_accuracy = evaluate(averaged, val_images, val_labels, data.mean, data.std)
+        val_loss, val_accuracy = evaluate(average.network, placed.val_images, placed.val_labels, data.mean, data.std)
         metrics = {
             "train_loss": train_loss,
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
             "num_parameters": num_parameters(network),
-            "images_per_s": len(images) / train_s,
+            "images_per_s": num_images / train_s,
+            "precision_bits": bits,
         }
-        trial.report(metrics, lambda folder: _save(folder, network, averaged, optimizer))
+        trial.report(metrics, lambda folder: _save(folder, network, average, optimizer))
+
+
+def warm_up(data: Data, device: str, num_threads: int, precision: str) -> None:
+    """Pay in advance what the first trial of a process would pay: moving the data, the first kernels, the probe.
+
+    Args:
+        data: What the trials will train on; held by the caller, so that it stays where it is moved.
+        device: As in `Trial`.
+        num_threads: As in `Trial`.
+        precision: As in `Trial`.
+    """
+    torch.set_num_threads(num_threads)
+    placed = place(data, device)
+    few = replace(placed, train_images=placed.train_images[:_WARM_UP], train_labels=placed.train_labels[:_WARM_UP])
+    with torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []):
+        for family in ("mlp", "cnn", "resnet"):
+            _warm_up(family, few, data.num_classes, choose_bits(precision, family, device, num_threads))
+
+
+def _warm_up(family: str, few: Placed, num_classes: int, bits: int) -> None:
+    config = {**DEFAULTS, "model": family}
+    images = few.train_images
+    network = build(config, images.shape[1], images.shape[2], num_classes)
+    network = network.to(images.device).to(memory_format=torch.channels_last)
+    optimizer, generator = Optimizer(network, config), Generator(images.device)
+    train_epoch(network, few, optimizer.step, batch_size=config["batch_size"], generator=generator, bits=bits)
 
 
 @torch.no_grad()
@@ -137,75 +161,43 @@ def predict(network: nn.Module, images: Tensor, mean: float, std: float) -> Tens
     return torch.cat([network(normalise(batch, mean, std)) for batch in batches])
 
 
-def normalise(images: Tensor, mean: float, std: float) -> Tensor:
-    """uint8 (N, H, W) as float (N, 1, H, W) with mean 0 and deviation 1 over the training pixels."""
-    return images.unsqueeze(1).float().mul_(1 / (255 * std)).sub_(mean / std)
-
-
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint that were evaluated: a state dict for `networks.build`.
 
     Args:
         checkpoint: A folder that `train` saved.
     """
-    return _prefixed(load_file(checkpoint / _CHECKPOINT), "averaged.module.")
+    return _prefixed(load_file(checkpoint / _CHECKPOINT), "averaged.")
 
 
-def _on_device(array: Any, device: str) -> Tensor:
-    with warnings.catch_warnings():
-        # The array may be shared memory that can't be written, of which PyTorch warns; nobody here writes to it.
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(array).to(device)
-
-
-def _batches(count: int, batch_size: int, generator: Generator) -> list[Tensor]:
-    batches = list(torch.randperm(count, generator=generator).split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:  # A batch of one has no variance to normalise by.
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
-
-
-def _augmented(inputs: Tensor, config: Mapping[str, Any], data: Data, generator: Generator) -> Tensor:
+def _augmentation(config: Mapping[str, Any], data: Data) -> Callable[[Tensor, Generator], Tensor]:
     background = data.mean / data.std  # what normalising a black pixel gives, with the other sign
-    moved = affine(
-        inputs + background,
-        generator,
-        rotation_deg=config["rotation_deg"],
-        shift=config["shift"],
-        scale=config["scale"],
-    )
-    return moved - background
+    amounts = {name: config[name] for name in ("rotation_deg", "shift", "scale")}
 
+    def augment(inputs: Tensor, generator: Generator) -> Tensor:
+        return affine(inputs.add_(background), generator, **amounts).sub_(background)
 
-def _average_over(num_steps: float) -> Any:
-    """An exponential average whose memory is `num_steps` long, shorter while fewer have been taken."""
-
-    def update(averages: Any, values: Any, num_averaged: Any) -> None:
-        taken = int(num_averaged) + 1
-        memory = max(1.0, min(num_steps, taken / 5))
-        get_ema_multi_avg_fn(1.0 - 1.0 / memory)(averages, values, num_averaged)
-
-    return update
+    return augment
 
 
 def _mixed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) % 2**63
 
 
-def _save(folder: Path, network: nn.Module, averaged: AveragedModel, optimizer: Optimizer) -> None:
+def _save(folder: Path, network: nn.Module, average: Average, optimizer: Optimizer) -> None:
     parts = {
         "network": network.state_dict(),
-        "averaged": averaged.state_dict(),
+        "averaged": average.network.state_dict(),
         "optimizer": optimizer.tensors(),
     }
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _CHECKPOINT)
 
 
-def _restore(folder: Path, network: nn.Module, averaged: AveragedModel, optimizer: Optimizer) -> None:
+def _restore(folder: Path, network: nn.Module, average: Average, optimizer: Optimizer) -> None:
     tensors = load_file(folder / _CHECKPOINT)
     network.load_state_dict(_prefixed(tensors, "network."))
-    averaged.load_state_dict(_prefixed(tensors, "averaged."))
+    average.network.load_state_dict(_prefixed(tensors, "averaged."))
     optimizer.load(_prefixed(tensors, "optimizer."))
 
 

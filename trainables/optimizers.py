@@ -37,17 +37,17 @@ class Optimizer:
         groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         if config["optimizer"] == "sgd":
             rate = config["learning_rate_sgd"]
-            return [torch.optim.SGD(groups, lr=rate, momentum=config["momentum"], nesterov=True)]
+            return [torch.optim.SGD(groups, lr=rate, momentum=config["momentum"], nesterov=True, fused=True)]
         rate = config["learning_rate_adam"]
         if config["optimizer"] == "adamw":
-            return [torch.optim.AdamW(groups, lr=rate)]
+            return [torch.optim.AdamW(groups, lr=rate, fused=True)]
         groups[0]["params"] = weights[-1:]
         matrices = [self._as_matrix(weight) for weight in weights[:-1]]
         # match_rms_adamw gives an update the size of AdamW's, so that one learning rate serves both.
         muon = torch.optim.Muon(
             matrices, lr=rate, weight_decay=decay, momentum=config["momentum"], adjust_lr_fn="match_rms_adamw"
         )
-        return [muon, torch.optim.AdamW(groups, lr=rate)]
+        return [muon, torch.optim.AdamW(groups, lr=rate, fused=True)]
 
     def _as_matrix(self, weight: nn.Parameter) -> nn.Parameter:
         if weight.ndim == 2:
@@ -57,15 +57,8 @@ class Optimizer:
         self._filters.append((weight, matrix))
         return matrix
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
-        for weight, _ in self._filters:
-            weight.grad = None
-
     def step(self, progress: float) -> None:
-        """Move the weights by one step.
+        """Move the weights by one step along their gradients.
 
         Args:
             progress: Share of the whole training that is done, in [0, 1).
@@ -97,6 +90,9 @@ class Optimizer:
                 if int(owner) == number:
                     remembered.setdefault(int(index), {})[key] = tensor
             part.load_state_dict({**part.state_dict(), "state": remembered})
+            for parameter, state in part.state.items():
+                # Fused steps walk through weight and memory side by side: both must lie in one order, channels last.
+                state.update({k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.ndim})
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:

@@ -16,9 +16,11 @@ Report: TypeAlias = Callable[[Mapping[str, float], Save | None], None]
 Train: TypeAlias = Callable[[Mapping[str, Any], "Trial"], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """Training and validation images, the same for every trial. They may be shared memory: never write to them.
+
+    Two are equal only if they are one: what has been made of a `Data` is found again by its identity.
 
     Args:
         train_images: uint8 (N, H, W).
@@ -51,6 +53,7 @@ class Trial:
         max_epochs: How many passes the whole training has; schedules end there.
         epoch: Passes already done: 0, or what `checkpoint` brings.
         checkpoint: A folder that an earlier `save` filled, or None to start afresh.
+        precision: `bf16`, `fp32`, or `auto` for the faster one on this machine.
         report: `report(metrics, save=None)`, once after each pass. `metrics` are finite numbers by name; `save` is
             a function that writes a checkpoint into the empty folder that it is given; it is called only when
             one is wanted. `report` may not return: it raises to unwind a trial that has been stopped.
@@ -64,3 +67,4 @@ class Trial:
     report: Report
     epoch: int = 0
     checkpoint: Path | None = None
+    precision: str = "auto"

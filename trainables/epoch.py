@@ -1,0 +1,129 @@
+"""One pass over the training images, for any network, optimizer and device.
+
+Images stay uint8 where the network is; a batch is a slice of them, normalised and augmented as a whole. Between the
+first batch and the last nothing waits for the device, and nothing is done image by image.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from trainables.memory import keep_freed_memory
+from trainables.trial import Data
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A `Data` as tensors on one device. Never write to them: on the CPU the images are the very arrays.
+
+    Args:
+        train_images: uint8 (N, H, W).
+        train_labels: int64 (N,).
+        val_images: uint8 (M, H, W).
+        val_labels: int64 (M,).
+        mean: As in `Data`.
+        std: As in `Data`.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    val_images: Tensor
+    val_labels: Tensor
+    mean: float
+    std: float
+
+
+# What has been placed stays there for the next trial, as long as somebody holds its `Data`.
+_PLACED: WeakKeyDictionary[Data, dict[str, Placed]] = WeakKeyDictionary()
+
+
+def place(data: Data, device: str) -> Placed:
+    """The data on `device` (`cpu`, `cuda`); moved there once a process."""
+    places = _PLACED.setdefault(data, {})
+    if device not in places:
+        places[device] = Placed(
+            train_images=_on_device(data.train_images, device),
+            train_labels=_on_device(data.train_labels, device).long(),
+            val_images=_on_device(data.val_images, device),
+            val_labels=_on_device(data.val_labels, device).long(),
+            mean=data.mean,
+            std=data.std,
+        )
+    return places[device]
+
+
+def train_epoch(
+    network: nn.Module,
+    placed: Placed,
+    update: Callable[[int], object],
+    *,
+    batch_size: int,
+    generator: Generator,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    augment: Callable[[Tensor, Generator], Tensor] | None = None,
+    bits: int = 32,
+) -> float:
+    """Pass over the training images once, in random order.
+
+    Args:
+        network: float32 weights on the device of the data; best in channels_last.
+        placed: From `place`.
+        update: Called with the number of the step, from 0, when the gradients are there; moves the weights.
+        batch_size: Images in a step; the last step may have fewer, or one more.
+        generator: On the device of the data; decides the order and, through `augment`, the augmentation.
+        loss: Of float32 outputs (B, classes) and int64 labels (B,), the mean over the batch.
+        augment: Of normalised images (B, 1, H, W), new ones of the same shape.
+        bits: 16 computes in bfloat16 where PyTorch holds it safe (autocast), 32 in float32 throughout.
+
+    Returns:
+        The mean loss in nats per image. Reading it waits for the device.
+    """
+    keep_freed_memory()
+    network.train()
+    images, labels = placed.train_images, placed.train_labels
+    total_loss = torch.zeros((), device=images.device)
+    for step, batch in enumerate(_batches(len(images), batch_size, generator)):
+        inputs = normalise(images[batch], placed.mean, placed.std)
+        if augment is not None:
+            inputs = augment(inputs, generator)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bits == 16):
+            outputs = network(inputs)
+        batch_loss = loss(outputs.float(), labels[batch])
+        network.zero_grad(set_to_none=True)
+        batch_loss.backward()
+        update(step)
+        total_loss += batch_loss.detach() * len(batch)
+    return total_loss.item() / len(images)
+
+
+def normalise(images: Tensor, mean: float, std: float) -> Tensor:
+    """uint8 (N, H, W) as float (N, 1, H, W) with mean 0 and deviation 1 over the training pixels."""
+    return images.unsqueeze(1).float().mul_(1 / (255 * std)).sub_(mean / std)
+
+
+def num_steps(num_images: int, batch_size: int) -> int:
+    """How many steps `train_epoch` takes."""
+    # A batch of one has no variance to normalise by: it goes with the one before.
+    whole, rest = divmod(num_images, batch_size)
+    return max(1, whole + (rest > 1))
+
+
+def _batches(count: int, batch_size: int, generator: Generator) -> Iterator[Tensor]:
+    order = torch.randperm(count, generator=generator, device=generator.device)
+    last = num_steps(count, batch_size) - 1
+    for step in range(last):
+        yield order[step * batch_size : (step + 1) * batch_size]
+    yield order[last * batch_size :]
+
+
+def _on_device(array: Any, device: str) -> Tensor:
+    with warnings.catch_warnings():
+        # The array may be shared memory that can't be written, of which PyTorch warns; nobody here writes to it.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array).to(device)
