@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from trainables.dropout import Dropout
+
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
@@ -28,7 +30,7 @@ def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) 
         *features,
         nn.AdaptiveAvgPool2d(grid),
         nn.Flatten(),
-        nn.Dropout(config["dropout"]),
+        Dropout(config["dropout"]),
         nn.Linear(channels * grid * grid, num_classes),
     )
 
@@ -47,7 +49,7 @@ def _mlp(
             nn.Linear(size, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             activation(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         ]
     return nn.Sequential(*layers, nn.Linear(hidden, num_classes))
 
