@@ -177,7 +177,10 @@ def status(run_directory: RunArgument, format_: FormatOption = Format.table) -> 
 @app.command()
 def train(
     dataset: Annotated[str, typer.Option("--data", help="A known or prepared data set.")] = "optdigits",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 12,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the training images.  [default: 1 for mnist, 12 for few images]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides all that is random.")] = 0,
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; repeatable.")] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="The model folder to write.  [default: models/DATA]")] = None,
@@ -191,6 +194,7 @@ def train(
     from search import show, single
     from search.study import Study
 
+    epochs = epochs or single.usual_epochs(dataset, directory)
     section = {
         "dataset": dataset,
         "dir": str(directory),

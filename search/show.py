@@ -140,7 +140,9 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
 def trained(out: Path, metrics: Mapping[str, Any]) -> str:
     """The last lines of `digitsearch train`."""
     found = f"best epoch {metrics['epoch']}: {accuracies(metrics)}"
-    return f"{found}\nmodel: {out}\nnext:\n  {program()} predict {out} digit.png"
+    train_s, num_threads = metrics["train_s"], metrics["num_threads"]
+    cost = f"training: {train_s:.1f} s on {num_threads} threads, {train_s * num_threads:.1f} core-seconds"
+    return f"{found}\n{cost}\nmodel: {out}\nnext:\n  {program()} predict {out} digit.png"
 
 
 def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

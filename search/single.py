@@ -13,6 +13,9 @@ from search.workloads import load_data
 from spaces import DIGITS, SpaceError
 from trainables import Data, Save, Trial
 
+# One epoch of MNIST, twelve of the 1,437 images of optdigits.
+_IMAGES_SHOWN, _MOST_EPOCHS = 20_000, 12
+
 
 def train(
     out: Path,
@@ -32,7 +35,8 @@ def train(
         on_epoch: Called after each epoch with its number and metrics.
 
     Returns:
-        What metrics.json says: figures of the best epoch by validation, and of the test part, read once, at the end.
+        What metrics.json says: figures of the best epoch by validation, of the test part, read once, at the end, and
+        of what all epochs cost, `train_s` and `num_threads`.
 
     Raises:
         UsageError: `out` exists already, or can't be written.
@@ -49,8 +53,10 @@ def train(
     with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch:
         keeper = _Best(Path(scratch), on_epoch)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        digits.train(config, Trial(data, seed, device, num_threads, max_epochs, keeper.report))
-        return _write(out, study, config, data, keeper)
+        trial = Trial(data, seed, device, num_threads, max_epochs, keeper.report, precision=study.precision)
+        digits.train(config, trial)
+        cost = {"train_s": len(data.train_labels) * keeper.s_per_image, "num_threads": num_threads}
+        return _write(out, study, config, data, keeper, cost)
 
 
 class _Best:
@@ -60,18 +66,22 @@ class _Best:
         self.folder = folder
         self.epoch = 0
         self.metrics: Mapping[str, float] = {"val_accuracy": 0.0}
+        self.s_per_image = 0.0  # over all epochs
         self._num_epochs = 0
         self._on_epoch = on_epoch
 
     def report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
         self._num_epochs += 1
+        self.s_per_image += 1 / metrics["images_per_s"]
         self._on_epoch(self._num_epochs, metrics)
         if save and metrics["val_accuracy"] >= self.metrics["val_accuracy"]:
             self.epoch, self.metrics = self._num_epochs, metrics
             save(self.folder)
 
 
-def _write(out: Path, study: Study, config: Mapping[str, Any], data: Data, best: _Best) -> dict[str, Any]:
+def _write(
+    out: Path, study: Study, config: Mapping[str, Any], data: Data, best: _Best, cost: Mapping[str, float]
+) -> dict[str, Any]:
     from search.winner import digits_model
     from trainables import model
     from trainables.datasets import load_part
@@ -80,12 +90,31 @@ def _write(out: Path, study: Study, config: Mapping[str, Any], data: Data, best:
     trained = digits_model(study.data, best.folder, config, data, seed=study.sampler.seed, epochs=best.epoch)
     test = load_part(study.data.dataset, Path(study.data.dir), "test")
     metrics = {"epoch": best.epoch, "seed": study.sampler.seed, **scores(trained, data, test.images, test.labels)}
-    metrics["num_parameters"] = best.metrics["num_parameters"]
+    metrics |= {
+        "num_parameters": best.metrics["num_parameters"],
+        "precision_bits": best.metrics["precision_bits"],
+        **cost,
+    }
     try:
         model.write(out, trained, metrics)
     except OSError as err:
         raise UsageError(f"--out: {str(out)!r} must be a folder that can be written, got: {err.strerror}") from err
     return metrics
+
+
+def usual_epochs(dataset: str, directory: Path) -> int:
+    """How many epochs the default configuration is meant for: few where there are many images.
+
+    Args:
+        dataset: Prepared in `directory`.
+        directory: Where prepared data sets lie.
+
+    Raises:
+        DataError: It isn't there.
+    """
+    from trainables.datasets import describe
+
+    return max(1, min(_MOST_EPOCHS, round(_IMAGES_SHOWN / describe(dataset, directory).train.count)))
 
 
 def configuration(overrides: Sequence[str]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def complaint(text: str, tmp_path: Path) -> str:
     return str(raised.value).replace(f"{path}", "s.yaml")
 
 
-KEYS = "name, workload, data, objective, space, sampler, early_stop, budget, resources, failures, checkpoints, output"
+KEYS = "name, workload, data, objective, space, sampler, early_stop, budget, resources, precision, failures, checkpoints, output"
 BROKEN = {
     "budgets: {trials: 3}": f"s.yaml, line 1: unknown key 'budgets'; known: {KEYS} (did you mean 'budget'?)",
     "name: a\nbudget:\n  trails: 3": "s.yaml, line 3: unknown key 'trails' in budget; known: trials, wall, trial_wall, "

@@ -77,17 +77,30 @@ def test_every_family_learns_with_every_optimizer(family: str, optimizer: str, d
     ]
 
 
-def test_the_same_seed_gives_the_same_numbers(data: Data, tmp_path: Path) -> None:
-    first, again = (trained(data, tmp_path / name, epochs=2) for name in ("first", "again"))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_numbers(precision: str, data: Data, tmp_path: Path) -> None:
+    first, again = (trained(data, tmp_path / name, epochs=2, precision=precision) for name in ("first", "again"))
     assert [without_speed(r) for r in first] == [without_speed(r) for r in again]
+    assert first[0]["precision_bits"] == {"fp32": 32, "bf16": 16}[precision]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_a_resumed_training_repeats_the_uninterrupted_one(optimizer: str, data: Data, tmp_path: Path) -> None:
-    whole = trained(data, tmp_path / "whole", epochs=4, optimizer=optimizer)
-    trained(data, tmp_path / "parted", epochs=4, most=2, optimizer=optimizer)
-    rest = trained(data, tmp_path / "parted", epochs=4, start=2, optimizer=optimizer)
+def test_a_resumed_training_repeats_the_uninterrupted_one(
+    optimizer: str, precision: str, data: Data, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"epochs": 4, "optimizer": optimizer, "precision": precision}
+    whole = trained(data, tmp_path / "whole", **given)
+    trained(data, tmp_path / "parted", most=2, **given)
+    rest = trained(data, tmp_path / "parted", start=2, **given)
     assert [without_speed(r) for r in whole[2:]] == [without_speed(r) for r in rest]
+
+
+def test_warming_up_draws_from_no_trial_s_randomness(data: Data) -> None:
+    before = torch.get_rng_state()
+    digits.warm_up(data, "cpu", 1, "fp32")
+    assert torch.equal(before, torch.get_rng_state())
+    assert epoch.place(data, "cpu") is epoch.place(data, "cpu")
 
 
 def without_speed(report: Mapping[str, float]) -> dict[str, float]:
