@@ -1,0 +1,39 @@
+"""How well, and how fast, `digitsearch train` learns MNIST."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import mnist
+from benchmarks.figures import Benchmark, Figure, Line, Size
+
+_EPOCHS: dict[Size, int] = {"full": 1, "fast": 1, "tiny": 1}
+_ROOT = Path(__file__).parents[1]
+
+
+def _ours(size: Size, repeat: int) -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="digitsearch-benchmark-") as folder:
+        out = Path(folder) / "model"
+        options = [f"--dir={mnist.folder()}", f"--epochs={_EPOCHS[size]}", f"--seed={repeat}", f"--out={out}"]
+        command = [sys.executable, "-m", "search", "train", "--data=mnist", "--threads=1", *options]
+        ended = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+        if ended.returncode:
+            raise RuntimeError(f"digitsearch train must exit with 0, got {ended.returncode}: {ended.stderr[-2000:]}")
+        metrics = json.loads((out / "metrics.json").read_text())
+    return [
+        Figure("test_accuracy", metrics["test_accuracy"], ""),
+        Figure("core_s", metrics["train_s"] * metrics["num_threads"], "s"),
+    ]
+
+
+BENCHMARK = Benchmark(
+    about="`digitsearch train --data mnist` for one epoch on one core, each repeat with a seed of its own: accuracy on "
+    "the 10,000 test images, and seconds of training times cores.",
+    variants={"ours": _ours},
+    lines=[
+        Line("test accuracy", "test_accuracy", "ours", at_least=0.99),
+        Line("core-seconds of training", "core_s", "ours", at_most=8),
+    ],
+)

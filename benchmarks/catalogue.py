@@ -1,0 +1,16 @@
+"""All benchmarks by name, in the order in which they are run."""
+
+from benchmarks import accuracy, growth, hand, loop, reports, slots, suggestions, trials, two
+from benchmarks.figures import Benchmark
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "trials": trials.BENCHMARK,
+    "slots": slots.BENCHMARK,
+    "reports": reports.BENCHMARK,
+    "loop": loop.BENCHMARK,
+    "accuracy": accuracy.BENCHMARK,
+    "two": two.BENCHMARK,
+    "growth": growth.BENCHMARK,
+    "suggestions": suggestions.BENCHMARK,
+    "hand": hand.BENCHMARK,
+}

@@ -1,0 +1,136 @@
+"""Training images a second and core: one network, several loops."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks import mnist
+from benchmarks.figures import Benchmark, Figure, Line, Measure, Size
+
+_BATCH_SIZE = 64  # as in PyTorch's MNIST example
+_LEARNING_RATE = 1e-3
+_IMAGES: dict[Size, int] = {"full": 12_800, "fast": 2_560, "tiny": 256}
+
+
+def our_epoch_s(network: Any, data: Any, precision: str) -> float:
+    """Seconds in which the service's own loop passes over the training images, once warm.
+
+    Args:
+        network: Any `nn.Module`; it is trained.
+        data: A `trainables.Data`.
+        precision: `fp32` or `bf16`.
+    """
+    from trainables import Trial, digits
+
+    if precision != "fp32":
+        raise NotImplementedError(f"the loop of trainables.digits trains in fp32, got {precision!r}")
+    rates: list[float] = []
+
+    def report(metrics: Any, save: Any = None) -> None:
+        rates.append(metrics["images_per_s"])
+
+    config = {"augment": False, "batch_size": _BATCH_SIZE, "learning_rate_adam": _LEARNING_RATE}
+    with patch.object(digits, "build", lambda *_: network):
+        digits.train(config, Trial(data, seed=0, device="cpu", num_threads=1, max_epochs=2, report=report))
+    return len(data.train_labels) / rates[-1]
+
+
+def bare_epoch_s(network: Any, data: Any, precision: str) -> float:
+    """The same of the barest loop there is: images and labels are tensors that need nothing done to them."""
+    import torch
+    import torch.nn.functional as F
+
+    images = torch.from_numpy(data.train_images).unsqueeze(1).float().div(255).sub(data.mean).div(data.std)
+    labels = torch.from_numpy(data.train_labels).long()
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE)
+
+    def epoch() -> None:
+        network.train()
+        for batch in torch.randperm(len(labels)).split(_BATCH_SIZE):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                loss = F.cross_entropy(network(images[batch]), labels[batch])
+            loss.backward()
+            optimizer.step()
+
+    return _second(epoch)
+
+
+def stock_epoch_s(network: Any, data: Any, precision: str) -> float:
+    """The same of PyTorch's MNIST example: DataLoader, torchvision's transforms."""
+    import torch
+
+    from benchmarks.stock_tune import mnist_loader, train_epoch
+
+    loader = mnist_loader(str(mnist.folder()), _BATCH_SIZE, train=True, num_images=len(data.train_labels))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE)
+    return _second(lambda: train_epoch(network, loader, optimizer))
+
+
+def _second(epoch: Callable[[], None]) -> float:
+    """Seconds of the second of two epochs: in the first PyTorch chooses its kernels."""
+    epoch()
+    started = time.perf_counter()
+    epoch()
+    return time.perf_counter() - started
+
+
+def _data(num_images: int) -> Any:
+    from search.study import Study
+    from search.workloads import load_data
+
+    # Everything else is for validation, of which only a little is looked at after each epoch.
+    section = {"dataset": "mnist", "dir": str(mnist.folder()), "validation": 60_000 - num_images}
+    data = load_data(Study.from_mapping({"data": section}))
+    assert data is not None
+    return replace(data, val_images=data.val_images[:100], val_labels=data.val_labels[:100])
+
+
+def _on_one_core() -> None:
+    import torch
+
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def _measured(epoch_s: Callable[[Any, Any, str], float], precision: str) -> Measure:
+    def measure(size: Size, repeat: int) -> list[Figure]:
+        from benchmarks.stock_tune import Net
+
+        _on_one_core()
+        taken_s = epoch_s(Net(), _data(_IMAGES[size]), precision)
+        return [Figure("images_per_s", _IMAGES[size] / taken_s, "1/s")]
+
+    return measure
+
+
+def _lines() -> Sequence[Line]:
+    figures = [Line(f"images/s and core: {name}", "images_per_s", name) for name in ("ours-bf16", "ours-fp32", "stock")]
+    return [
+        *figures,
+        Line("ours in bf16 over the stock loop", "images_per_s", "ours-bf16", over="stock", at_least=2.5),
+        Line("ours in fp32 over the stock loop", "images_per_s", "ours-fp32", over="stock", at_least=1.8),
+        Line("ours in bf16 over a bare loop", "images_per_s", "ours-bf16", over="bare-bf16", at_least=0.95),
+        Line("ours in fp32 over a bare loop", "images_per_s", "ours-fp32", over="bare-fp32", at_least=0.95),
+    ]
+
+
+BENCHMARK = Benchmark(
+    about="The network of PyTorch's MNIST example, in batches of 64, on one core: training images a second in the "
+    "second of two epochs, AdamW in all of them. Stock is a DataLoader with torchvision's transforms, in fp32; bare is "
+    "a loop over a prepared tensor.",
+    variants={
+        "stock": _measured(stock_epoch_s, "fp32"),
+        "bare-fp32": _measured(bare_epoch_s, "fp32"),
+        "ours-fp32": _measured(our_epoch_s, "fp32"),
+        "bare-bf16": _measured(bare_epoch_s, "bf16"),
+        "ours-bf16": _measured(our_epoch_s, "bf16"),
+    },
+    lines=_lines(),
+)
