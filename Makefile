@@ -5,10 +5,12 @@ NAME ?= search-$(shell date +%Y%m%d-%H%M%S)
 RUN ?= $(shell ls -dt runs/*/best 2>/dev/null | head -n 1 | xargs -r dirname)
 DATA ?= mnist
 FROM ?=
+FAST ?=
+ONLY ?=
 IMAGE ?= digit.png
 
 .DEFAULT_GOAL := help
-.PHONY: help search test chaos data train predict lint lock schema clean
+.PHONY: help search test chaos bench data train predict lint lock schema clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +31,9 @@ test: .venv/ready ## Run the tests
 
 chaos: .venv/ready ## Kill searches at random moments, at length: CHAOS_KILLS=20
 	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest tests/test_chaos.py tests/test_search_faults.py
+
+bench: .venv/ready ## Measure speed side by side with the stock libraries: FAST=1 for two minutes, ONLY=trials
+	.venv/bin/python -m benchmarks $(if $(FAST),--size fast) $(addprefix --only=,$(ONLY))
 
 data: .venv/ready ## Get a data set ready: DATA=mnist, FROM=a folder to use no network
 	.venv/bin/digitsearch data $(DATA) $(if $(FROM),--from $(FROM))

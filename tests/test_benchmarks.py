@@ -1,0 +1,149 @@
+"""The benchmarks run and tell what they found. No time is asserted here: that is what `make bench` is for."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks import report, results_file, timing
+from benchmarks.catalogue import BENCHMARKS
+from benchmarks.figures import Line
+from benchmarks.suggestions import waits
+
+ROOT = Path(__file__).parents[1]
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+ABOUT = {
+    "size": "full",
+    "commit": "c0ffee",
+    "machine": "a machine",
+    "versions": '{"python": "3.11.7", "ray": "2.60.0"}',
+}
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def row(variant: str, repeat: int, value: float, **others: Any) -> dict[str, Any]:
+    figure = {"benchmark": "trials", "quantity": "trial_ms", "unit": "ms", "session": AT, "at": AT}
+    return {**figure, **ABOUT, "variant": variant, "repeat": repeat, "value": value, **others}
+
+
+def measurements() -> list[dict[str, Any]]:
+    ours = [row("ours", repeat, value) for repeat, value in enumerate([10.0, 12.0, 30.0])]
+    return ours + [row("tune", repeat, value) for repeat, value in enumerate([1000.0, 600.0, 600.0])]
+
+
+def test_a_line_is_a_median_or_a_ratio_taken_repeat_by_repeat() -> None:
+    heading, figure, ratio, unmeasured = report.lines(pd.DataFrame(measurements()))
+    assert heading == ["benchmark", "line", "median", "smallest to largest", "n", "target", "met"]
+    assert figure == ["trials", "a trial that does nothing", "12 ms", "10 to 30", "3", "<= 20 ms", "yes"]
+    assert ratio == ["trials", "Tune's over ours", "50 x", "20 to 100", "3", ">= 50 x", "yes"]
+    assert unmeasured == ["trials", "Optuna's alone over ours", "not measured", "", "0", "", ""]
+
+
+def test_a_missed_target_is_said_to_be_missed() -> None:
+    _, figure, *_ = report.lines(pd.DataFrame([row("ours", 0, 20.5)]))
+    assert figure[-1] == "no"
+
+
+def test_a_line_without_a_target_is_neither_met_nor_missed() -> None:
+    assert Line("a", "b", "c").is_met(1.0) is None
+
+
+def test_the_page_says_where_and_when_and_with_what(tmp_path: Path) -> None:
+    results, page = tmp_path / "results.parquet", tmp_path / "page.md"
+    results_file.append(results, measurements())
+    ended = typed("-m", "benchmarks", "--report", f"--results={results}", f"--page={page}")
+    assert ended.returncode == 0, ended.stderr
+    text = page.read_text()
+    assert (
+        "- trials: 2026-11-22 12:00 UTC, size full, commit c0ffee\n  - a machine\n  - python 3.11.7, ray 2.60.0" in text
+    )
+    assert "| trials    | ours    | trial_ms |  12 ms |            10 to 30 | 3 |" in text
+    assert "less sure" not in text and "`slots`" not in text
+
+
+def test_a_page_of_a_fast_run_says_so() -> None:
+    rows = pd.DataFrame([row("ours", 0, 20.5, size="fast")])
+    assert "**Some of this is of a fast run: smaller, and less sure.**" in report.page(rows)
+
+
+def test_a_benchmark_that_was_run_again_is_read_from_its_latest_session(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    results_file.append(path, [*measurements(), row("ours", 0, 0.99, benchmark="slots")])
+    results_file.append(path, [row("ours", 0, 5.0, session=AT + timedelta(hours=1))])
+    assert len(pd.read_parquet(path)) == 8
+    assert list(results_file.latest(path)["value"]) == [0.99, 5.0]
+
+
+def test_all_that_a_line_names_is_a_variant() -> None:
+    for name, benchmark in BENCHMARKS.items():
+        named = {variant for line in benchmark.lines for variant in (line.variant, line.over) if variant}
+        assert named <= set(benchmark.variants), name
+
+
+def test_the_time_of_a_trial_counts_once_warm() -> None:
+    reports = pd.DataFrame({"trial": range(4), "began": [0.0, 5.0, 6.0, 7.0], "ended": [5.0, 6.0, 7.0, 8.0]})
+    assert timing.trial_s(reports, 1) == 1.0
+    with pytest.raises(ValueError, match="num_warm_up must lie between 0 and the number of trials, 4, got 4"):
+        timing.trial_s(reports, 4)
+
+
+def test_slots_are_busy_where_trials_are_at_work() -> None:
+    # Two slots; from the first end, at 1, to the last beginning, at 5: 3 + 3 seconds of work in 2 x 4.
+    reports = pd.DataFrame({"trial": range(5), "began": [0, 0.5, 2, 3, 5], "ended": [1, 3, 4, 5, 9]})
+    assert timing.busy_share(reports, num_slots=2, num_warm_up=1) == pytest.approx((2 + 2 + 2) / 8)
+
+
+def test_reports_are_counted_while_all_trials_report() -> None:
+    ended = [1.0, 2.0, 3.0, 4.0, 2.0, 3.0, 4.0, 5.0]
+    reports = pd.DataFrame({"trial": [0] * 4 + [1] * 4, "began": ended, "ended": ended})
+    assert timing.reports_per_s(reports) == 2.0
+
+
+def test_a_wait_is_from_an_end_to_the_start_that_takes_the_slot() -> None:
+    def event(kind: str, number: int, second: float) -> dict[str, Any]:
+        return {"event": kind, "number": number, "at": (AT + timedelta(seconds=second)).isoformat()}
+
+    events = [
+        event("trial_ended", 6, 0.0),
+        event("trial_started", 7, 1.0),
+        event("trial_ended", 7, 2.0),
+        event("trial_ended", 8, 2.1),
+        event("trial_started", 9, 2.5),
+        event("trial_started", 10, 2.6),
+        {"event": "study_ended", "at": AT.isoformat()},
+    ]
+    assert waits(events, first=7) == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize("program", ["stock_tune", "stock_optuna"])
+def test_a_stock_program_stands_alone_and_explains_itself(program: str) -> None:
+    ended = typed(f"benchmarks/{program}.py", "--help")
+    assert ended.returncode == 0, ended.stderr
+    assert {"--trials", "--slots", "--train", "--sleep-s", "--out"} <= set(ended.stdout.replace("[", " ").split())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_tiny_run_measures_ours_and_the_stock_ones_and_keeps_the_rows(tmp_path: Path) -> None:
+    results = tmp_path / "results.parquet"
+    ended = typed("-m", "benchmarks", "--only=trials", "--size=tiny", f"--results={results}")
+    assert ended.returncode == 0, ended.stderr
+    assert "a tiny run, for a first look: smaller sizes, n = 1, left out: slots, " in ended.stdout
+    assert "not measured" not in ended.stdout and "| trials    | Tune's over ours " in ended.stdout
+    rows = pd.read_parquet(results)
+    assert list(rows["variant"]) == ["ours", "tune", "optuna"] and (rows["value"] > 0).all()
+    assert {"repeat", "unit", "commit", "machine", "versions", "at"} <= set(rows.columns)
+
+
+def test_what_can_not_be_measured_is_said(tmp_path: Path) -> None:
+    ended = typed("-m", "benchmarks.measure", "trials", "abacus")
+    assert ended.returncode != 0 and ended.stderr.splitlines()[-1] == "KeyError: 'abacus'"
