@@ -7,6 +7,8 @@ python -m benchmarks --report            write docs/benchmarks.md from what was 
 """
 
 import argparse
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -42,17 +44,17 @@ def _measure(typed: argparse.Namespace) -> int:
         left_out = ", ".join(name for name in BENCHMARKS if name not in names) or "nothing"
         _say(f"a {typed.size} run, for a first look: smaller sizes, n = {num_repeats}, left out: {left_out}")
     rows: list[Row] = []
-    try:
+    exit_code = 130
+    with suppress(KeyboardInterrupt):  # what has been measured until then stays measured
         for row in measured(names, typed.size, num_repeats, _say):
             rows.append(row)
-    finally:
-        # What has been measured before a Ctrl-C stays measured.
-        if rows:
-            results_file.append(typed.results, rows)
-            table = report.aligned(report.lines(pd.DataFrame(rows)))
-            print(f"\nmedian and spread (smallest to largest) of n repeats:\n\n{table}")
-    print(f"\nrows: {typed.results}; `python -m benchmarks --report` writes {typed.page}")
-    return 0 if rows else 1
+        exit_code = 0 if rows else 1
+    if rows:
+        results_file.append(typed.results, rows)
+        table = report.aligned(report.lines(pd.DataFrame(rows)))
+        print(f"\nmedian and spread (smallest to largest) of n repeats:\n\n{table}")
+        print(f"\nrows: {typed.results}; `python -m benchmarks --report` writes {typed.page}")
+    return exit_code
 
 
 def _say(line: str) -> None:
@@ -63,9 +65,10 @@ def main() -> int:
     """Do what was typed.
 
     Returns:
-        0, or 1 if nothing could be measured.
+        0, 1 if nothing could be measured, 130 if it was interrupted.
     """
     typed = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is running is ended in good order
     if not typed.report:
         return _measure(typed)
     typed.page.write_text(report.page(results_file.latest(typed.results)), encoding="utf-8")

@@ -41,6 +41,7 @@ class _Watch:
 
 
 def _resident_bytes() -> int:
+    """Of this process; Linux only."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

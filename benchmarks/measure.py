@@ -5,6 +5,7 @@ It writes its figures to standard output as one line of JSON; everything else th
 
 import argparse
 import json
+import signal
 
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.figures import SIZES
@@ -12,6 +13,8 @@ from benchmarks.figures import SIZES
 
 def main() -> None:
     """Measure what was typed."""
+    # A session that gives up on this process asks it to end so: clusters and stock programs are ended with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark", choices=list(BENCHMARKS))
     parser.add_argument("variant")

@@ -27,7 +27,7 @@ def _ours(size: Size, repeat: int) -> list[Figure]:
 
 
 def _tune(size: Size, repeat: int) -> list[Figure]:
-    reports = stock.tune(trials=_SLOTS, slots=_SLOTS, reports=_STOCK[size], scheduler="fifo", together="yes")
+    reports = stock.tune(trials=_SLOTS, slots=_SLOTS, reports=_STOCK[size], scheduler="fifo", together=True)
     _check_all_landed(len(reports), _SLOTS * _STOCK[size])
     return [Figure("reports_per_s", timing.reports_per_s(reports), "1/s")]
 

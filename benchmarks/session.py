@@ -65,11 +65,11 @@ def _about(size: Size) -> Row:
 
 def _figures(name: str, variant: str, size: Size, repeat: int) -> list[Row]:
     # Loopback only, and never a cluster that somebody left running.
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": str(_ROOT)}
-    environment.pop("RAY_ADDRESS", None)
+    variables = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": str(_ROOT)}
+    variables.pop("RAY_ADDRESS", None)
     words = ["-m", "benchmarks.measure", name, variant, f"--size={size}", f"--repeat={repeat}"]
     child = subprocess.Popen(
-        [sys.executable, *words], cwd=_ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *words], cwd=_ROOT, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         output, errors = child.communicate(timeout=_MOST_S)

@@ -20,10 +20,15 @@ def optuna(**options: object) -> pd.DataFrame:
     return _reported("stock_optuna.py", options)
 
 
+def _word(name: str, value: object) -> str:
+    option = f"--{name.replace('_', '-')}"
+    return option if value is True else f"{option}={value}"
+
+
 def _reported(program: str, options: dict[str, object]) -> pd.DataFrame:
     with tempfile.TemporaryDirectory(prefix="digitsearch-benchmark-") as folder:
         out = Path(folder) / "reports.csv"
-        words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        words = [_word(name, value) for name, value in options.items()]
         command = [sys.executable, str(_FOLDER / program), *words, f"--storage={folder}", f"--out={out}"]
         ended = subprocess.run(command, capture_output=True, text=True)
         if ended.returncode:

@@ -116,7 +116,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--reports", type=int, default=1, help="reports a trial: its epochs with --train")
     parser.add_argument("--train", action="store_true", help="train on MNIST instead of sleeping")
     parser.add_argument("--sleep-s", type=float, default=0.0, help="seconds of sleep before each report")
-    parser.add_argument("--together", choices=["yes", "no"], default="no", help="the first trials wait for each other")
+    parser.add_argument("--together", action="store_true", help="trials wait until all slots have one")
     parser.add_argument("--data", type=Path, default=Path("data"), help="with --train: a folder with MNIST/raw")
     parser.add_argument("--images", type=int, default=None, help="with --train: only the first so many images")
     parser.add_argument("--scheduler", choices=["asha", "fifo"], default="asha", help="fifo stops no trial early")
@@ -142,7 +142,7 @@ def main() -> None:
         "data": str(typed.data.absolute()),
         "images": typed.images,
         "slots": typed.slots,
-        "meeting": str(typed.storage.absolute() / "meeting") if typed.together == "yes" else None,
+        "meeting": str(typed.storage.absolute() / "meeting") if typed.together else None,
     }
     scheduler = ASHAScheduler(max_t=max(typed.reports, 1)) if typed.scheduler == "asha" else FIFOScheduler()
     tuner = tune.Tuner(
