@@ -30,7 +30,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         """Get ready for any trial of the study."""
         self._terms, self._data = terms, data
         self._train = workloads.find(terms.workload)
-        workloads.warm_up(terms.workload, data, gpu=terms.gpu, num_threads=terms.num_threads)
+        workloads.warm_up(terms.workload, data, gpu=terms.gpu, num_threads=terms.num_threads, precision=terms.precision)
         self._slate = CleanSlate(terms.num_threads)
         self._node = ray.util.get_node_ip_address()
         self._next: Mapping[str, Any] | None = None

@@ -192,6 +192,9 @@ class Engine:
         Args:
             assignment: As `next_assignment` gave it.
             report: As `Session.next` gave it, and the `node`.
+
+        Raises:
+            OSError: The trial could not write its checkpoint, or we the log: nothing goes on without a disk.
         """
         number = assignment["number"]
         trial = self.run.trials[number]
@@ -202,6 +205,8 @@ class Engine:
             self.record("epoch_reported", number=number, attempt=assignment["attempt"], **facts)
         if "failure" in report:
             failure = report["failure"]
+            if failure["kind"] == "disk":
+                raise OSError(failure["errno"], failure["message"])
             self._failed(trial, failure["kind"], failure["message"], report.get("log_tail"))
         elif not trial.epochs:
             self._failed(trial, "no_report", "a training function must report at least once, got no report")

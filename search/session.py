@@ -1,5 +1,6 @@
 """A training function on one side, someone who asks for its next report on the other, in one process."""
 
+import errno
 import math
 import queue
 import threading
@@ -14,6 +15,8 @@ from typing import Any
 from search import checkpoints
 from search.study import Study
 from trainables import Data, Save, Train, Trial
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Session:
 
     def next(self) -> dict[str, Any]:
         """The next report: `epoch, epoch_s, metrics, checkpoint, done`, or, as the last one, `failure` (with `kind`,
-        `message`), or only `done` where the function returned before it had reported `max_epochs` times."""
+        `message`, `errno`), or only `done` where the function returned before it had reported `max_epochs` times."""
         if self._waits:
             self._resumed_at = time.perf_counter()
             self._go_on.release()
@@ -144,7 +147,8 @@ class Session:
         except BaseException as err:  # Whatever a workload does, it must not take the process along.
             with suppress(Exception):
                 traceback.print_exc()
-            self._reports.put({"failure": {"kind": _kind(err), "message": _described(err)}, "done": True})
+            failure = {"kind": _kind(err), "message": _described(err), "errno": getattr(err, "errno", None)}
+            self._reports.put({"failure": failure, "done": True})
 
     def _report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
         if self._stopped:
@@ -159,7 +163,7 @@ class Session:
         checkpoint = None
         if save and self._wants_checkpoint(numbers):
             name = f"checkpoints/trial-{self._number:04d}/epoch-{self._epoch:04d}"
-            checkpoint = checkpoints.write(Path(self._terms.run_directory), name, save)
+            checkpoint = _written(Path(self._terms.run_directory), name, save)
         self._reports.put(
             {"epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": checkpoint, "done": False}
         )
@@ -185,6 +189,19 @@ def stopping(scratch: str) -> Path:
     return Path(scratch) / "stopping"
 
 
+def _written(run_directory: Path, name: str, save: Save) -> dict[str, str]:
+    try:
+        return checkpoints.write(run_directory, name, save)
+    except OSError as err:
+        if err.errno in _DISK or not run_directory.is_dir():
+            raise DiskFailed(err.errno, str(err)) from err
+        raise
+
+
+class DiskFailed(OSError):
+    """The run directory can't be written: no fault of the trial, and the end of the search until it can."""
+
+
 class MissingMetric(RuntimeError):
     """A report lacks the metric that the study searches for."""
 
@@ -203,6 +220,8 @@ def _number(name: str, value: object) -> float:
 
 
 def _kind(err: BaseException) -> str:
+    if isinstance(err, DiskFailed):
+        return "disk"
     if isinstance(err, MissingMetric):
         return "missing_metric"
     # PyTorch raises its own OutOfMemoryError; known by its name, since a workload need not have PyTorch.
@@ -216,6 +235,8 @@ def _described(err: BaseException) -> str:
         said = "(it can't say what)"
     if isinstance(err, MissingMetric):
         return said
+    if isinstance(err, DiskFailed):
+        return str(err.strerror)
     frames = traceback.extract_tb(err.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(err).__name__}: {said}{where}"

@@ -54,5 +54,9 @@ def load_data(study: Study) -> Data | None:
     )
 
 
-def warm_up(workload: str, data: Data | None, *, gpu: bool, num_threads: int) -> None:
+def warm_up(workload: str, data: Data | None, *, gpu: bool, num_threads: int, precision: str) -> None:
     """Do in a new process what its first trial would wait for. A workload of one's own is imported, no more."""
+    if workload == "digits" and data is not None:
+        from trainables import digits
+
+        digits.warm_up(data, "cuda" if gpu else "cpu", num_threads, precision)

@@ -1,5 +1,6 @@
 """The engine and its parts, driven by hand: no Ray, no training."""
 
+import errno
 import math
 import random
 from pathlib import Path
@@ -228,6 +229,16 @@ def test_a_lost_process_is_tried_again_as_often_as_allowed(tmp_path: Path) -> No
     assert driver.begin() is None and driver.engine.exhausted
     run = driver.end()
     assert (run.trials[0].state, run.trials[0].error_kind, run.trials[0].attempts) == ("failed", "worker_lost", 3)
+
+
+def test_a_full_disk_fails_no_trial(tmp_path: Path) -> None:
+    driver = Driver(made(tmp_path))
+    assignment = driver.begin()
+    assert assignment is not None
+    failure = {"kind": "disk", "message": "No space left on device", "errno": errno.ENOSPC}
+    with pytest.raises(OSError, match="No space left on device"):
+        driver.engine.reported(assignment, {"failure": failure, "done": True})
+    assert driver.engine.run.trials[0].state == "running", "it goes on when there is room again"
 
 
 def test_ten_failures_in_a_row_end_the_study(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """One attempt at one trial, without Ray: reports, checkpoints, failures, and how it is stopped."""
 
+import errno
 import math
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,3 +131,14 @@ def test_a_session_that_never_began_can_be_closed(tmp_path: Path) -> None:
     session = begun(rises, tmp_path, {"x": 1.0})
     session.close()
     assert session.join(1)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, "disk"), (errno.EROFS, "disk"), (errno.EACCES, "exception")]
+)
+def test_a_disk_that_fails_is_told_from_a_function_that_does(number: int, kind: str, tmp_path: Path) -> None:
+    def save(folder: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    report = begun(lambda config, trial: trial.report({"score": 1.0}, save), tmp_path, {}).next()
+    assert (report["failure"]["kind"], report["failure"]["errno"]) == (kind, number)
