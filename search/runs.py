@@ -1,6 +1,7 @@
 """Run a study, or go on with one: from a study to a finished run directory."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from search.errors import StudyError, StudyFailed, UsageError
 from search.interrupts import Interrupts
 from search.run_directory import check_writable, create, take_up
 from search.study import Study, overridden
+
+# A data set that isn't there is told of before Ray is started.
+_AT_ONCE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,14 @@ def _session(
 
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        workloads.find(study.workload)
-        data = workloads.load_data(study)
+        workloads.check(study.workload)
+        # Ray takes seconds to start, most of them waiting.
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
+        wait([loading], timeout=_AT_ONCE_S)
+        if loading.done():
+            loading.result()
         stack.enter_context(connected(address))
+        data = loading.result()
         # Not before: how Ray is to listen has to be said before it is imported.
         from search.dispatch import dispatch
         from search.engine import Engine
