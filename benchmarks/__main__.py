@@ -51,7 +51,7 @@ def _measure(typed: argparse.Namespace) -> int:
         exit_code = 0 if rows else 1
     if rows:
         results_file.append(typed.results, rows)
-        table = report.aligned(report.lines(pd.DataFrame(rows)))
+        table = report.aligned(report.lines(pd.DataFrame(rows), names))
         print(f"\nmedian and spread (smallest to largest) of n repeats:\n\n{table}")
         print(f"\nrows: {typed.results}; `python -m benchmarks --report` writes {typed.page}")
     return exit_code

@@ -1,34 +1,36 @@
 """The measurements as people read them: a table of lines with targets, and the page docs/benchmarks.md."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from benchmarks.catalogue import BENCHMARKS
-from benchmarks.figures import Benchmark, Line
+from benchmarks.figures import Line
 
 _HEADING = ["benchmark", "line", "median", "smallest to largest", "n", "target", "met"]
 _RIGHT = {"median", "smallest to largest", "n", "target"}
 
 
-def lines(rows: pd.DataFrame) -> list[list[str]]:
-    """The table of all lines of all benchmarks that were measured, its heading first.
+def lines(rows: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
+    """The table of all lines of some benchmarks, its heading first; what was not measured says so.
 
     Args:
         rows: As `results_file.latest` gives them.
+        names: Of the benchmarks.
     """
     found = [
         [name, *_cells(line, _values(line, rows[rows["benchmark"] == name]), _unit(line, rows, name))]
-        for name, benchmark in _measured(rows)
-        for line in benchmark.lines
+        for name in names
+        for line in BENCHMARKS[name].lines
     ]
     return [_HEADING, *found]
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
     """A table as Markdown whose columns line up."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    # A rule takes two characters at least.
+    widths = [max(2, *(len(row[column]) for row in table)) for column in range(len(table[0]))]
     is_right = [heading in _RIGHT for heading in table[0]]
     rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, is_right, strict=True)]
     return "\n".join(
@@ -43,7 +45,7 @@ def page(rows: pd.DataFrame) -> str:
     Args:
         rows: As `results_file.latest` gives them.
     """
-    measured = [f"- `{name}`: {benchmark.about}" for name, benchmark in _measured(rows)]
+    measured = [f"- `{name}`: {benchmark.about}" for name, benchmark in BENCHMARKS.items()]
     parts = [
         "# Benchmarks",
         "Written by `python -m benchmarks --report` from the measurements of `make bench`; every figure is measured. "
@@ -53,18 +55,13 @@ def page(rows: pd.DataFrame) -> str:
         "## Where and when",
         *_sessions(rows),
         "## Lines",
-        aligned(lines(rows)),
+        aligned(lines(rows, list(BENCHMARKS))),
         "## What is measured",
         "\n".join(measured),
         "## All figures",
         aligned(_figures(rows)),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _measured(rows: pd.DataFrame) -> Iterator[tuple[str, Benchmark]]:
-    present = set(rows["benchmark"])
-    return ((name, benchmark) for name, benchmark in BENCHMARKS.items() if name in present)
 
 
 def _values(line: Line, rows: pd.DataFrame) -> pd.Series:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -54,11 +55,12 @@ def _about(size: Size) -> Row:
     """What all rows of a session have in common."""
     facts = environment.describe({})
     cores, memory_gib = facts["cpu_cores"], facts["memory_gib"]
+    system = f"{platform.system()} {platform.machine()}"
     return {
         "session": datetime.now(UTC),
         "size": size,
         "commit": facts["git_commit"],
-        "machine": f"{facts['processor']}, {cores} cores, {memory_gib} GiB of memory, {facts['platform']}",
+        "machine": f"{facts['processor']}, {cores} cores, {memory_gib} GiB of memory, {system}",
         "versions": json.dumps({"python": facts["python"], **facts["packages"]}),
     }
 
