@@ -53,10 +53,10 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._next = assignment
 
     def step(self) -> dict[str, Any]:
-        """Begin the trial that has been assigned, or give the running one's next report.
+        """Begin the trial that has been assigned, or give what the running one has reported.
 
         Returns:
-            `{"report": …}` as `Session.next` gives it and the `node` that made it; `{"began": True}`; or
+            `{"reports": […]}` as `Session.next` gives them, each with the `node` that made it; `{"began": True}`; or
             `{"idle": True}` when there is nothing to train.
 
         Raises:
@@ -69,12 +69,12 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if self._session is None:
             return {"idle": True}
         self._arm()
-        report = self._session.next()
+        reports = self._session.next()
         self._disarm()
         sys.stdout.flush()
         sys.stderr.flush()
-        # In a list, Tune takes it as it is; what it finds in a mapping it flattens and averages.
-        return {"report": [{**report, "node": self._node}]}
+        # In a list, Tune takes them as they are; what it finds in a mapping it flattens and averages.
+        return {"reports": [{**report, "node": self._node} for report in reports]}
 
     def cleanup(self) -> None:
         """Let go of the trial."""

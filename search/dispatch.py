@@ -3,7 +3,7 @@
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -176,13 +176,16 @@ class _Bridge:
         if "began" in result:
             self.call(lambda: self.engine.started(assignment), None)
             return False
-        (report,) = result["report"]
-        if "failure" in report:
-            report["log_tail"] = trial_log.tail(self.scratch, assignment["number"])
-        if not self.call(lambda: self.engine.reported(assignment, report), True):
+        if not self.call(lambda: self._reported(assignment, result["reports"]), True):
             return False
         self._forget(slot, assignment)
         return not self._assign_next(slot)
+
+    def _reported(self, assignment: Mapping[str, Any], reports: Sequence[dict[str, Any]]) -> bool:
+        """Hand on reports until one of them ends its trial."""
+        if "failure" in reports[-1]:
+            reports[-1]["log_tail"] = trial_log.tail(self.scratch, assignment["number"])
+        return any(self.engine.reported(assignment, report) for report in reports)
 
     def broke_off(self, err: Exception) -> None:
         """Tune has broken off and has ended its actors: who was killed is lost, the others go on where they were."""

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from search import checkpoints
+from search.early_stop import rungs
 from search.study import Study
 from trainables import Data, Save, Train, Trial
+
+# A function that reports faster than it is listened to has to wait.
+_MOST_WAITING = 1000
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
@@ -33,6 +37,7 @@ class Terms:
         trial_wall_s: After so many seconds the process is ended; None for never.
         num_threads: CPU threads of a trial.
         gpu: Whether a trial has a share of a GPU.
+        rungs: The epochs after which a trial may be given up.
         precision: `auto`, `bf16` or `fp32`.
         scratch: A folder for what trials print; None leaves it where Ray puts it.
     """
@@ -46,6 +51,7 @@ class Terms:
     trial_wall_s: float | None
     num_threads: int
     gpu: bool
+    rungs: tuple[int, ...] = ()
     precision: str = "auto"
     scratch: str | None = None
 
@@ -62,6 +68,7 @@ class Terms:
             trial_wall_s=study.budget.trial_wall,
             num_threads=study.resources.cpu,
             gpu=study.resources.gpu > 0,
+            rungs=tuple(rungs(study.early_stop)),
             precision=study.precision,
         )
 
@@ -71,8 +78,9 @@ class Unwind(BaseException):
 
 
 class Session:
-    """One attempt at one trial, trained in a thread that begins at once and waits after each report until the next is
-    asked for.
+    """One attempt at one trial, trained in a thread that begins at once.
+
+    The thread waits only where its trial may be ended: at a rung, at the last epoch, at a number that is none.
 
     Args:
         train: The workload's function.
@@ -86,7 +94,7 @@ class Session:
         self._number = int(assignment["number"])
         self._epoch = int(assignment["epoch"])
         self._best: float | None = None
-        self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=1)
+        self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=_MOST_WAITING)
         self._go_on = threading.Semaphore(0)
         self._waits = False  # whether the function stands still at a report that has been handed out
         self._stopped = False
@@ -107,26 +115,42 @@ class Session:
         self._thread = threading.Thread(target=self._run, args=arguments, name="trial", daemon=True)
         self._thread.start()
 
-    def next(self) -> dict[str, Any]:
-        """The next report: `epoch, epoch_s, metrics, checkpoint, done`, or, as the last one, `failure` (with `kind`,
-        `message`, `errno`), or only `done` where the function returned before it had reported `max_epochs` times."""
+    def next(self) -> list[dict[str, Any]]:
+        """What has been reported since the last call, at least one report.
+
+        Each has `epoch, epoch_s, metrics, checkpoint, done`; the last one of a trial may instead have `failure` (with
+        `kind`, `message`, `errno`), or only `done` where the function returned before `max_epochs` reports.
+        """
         if self._waits:
-            self._resumed_at = time.perf_counter()
             self._go_on.release()
-        report = self._reports.get()
-        self._waits = True
-        if report.get("epoch") == self._terms.max_epochs:
+        reports = [self._reports.get()]
+        with suppress(queue.Empty):
+            while not self._waits_at(reports[-1]):
+                reports.append(self._reports.get_nowait())
+        self._waits = self._waits_at(reports[-1])
+        if reports[-1].get("epoch") == self._terms.max_epochs:
             # Let the function come to its own end: what it does after its last report is part of it.
             self._go_on.release()
             last = self._reports.get()
             if "failure" not in last:
-                return {**report, "done": True}
+                return [*reports[:-1], {**reports[-1], "done": True}]
             self._reports.put(last)  # for the next call: what was reported stays reported
-        return report
+            self._waits = False
+        return reports
+
+    def _waits_at(self, report: Mapping[str, Any]) -> bool:
+        """Whether the function stands still at a report until the next call."""
+        if "metrics" not in report:
+            return True
+        finite = all(math.isfinite(value) for value in report["metrics"].values())
+        return report["epoch"] in (*self._terms.rungs, self._terms.max_epochs) or not finite
 
     def close(self) -> None:
         """Unwind the function, if it still runs, at its next report."""
         self._stopped = True
+        with suppress(queue.Empty):  # what nobody will hear must not hold it up
+            while True:
+                self._reports.get_nowait()
         self._go_on.release()
 
     def join(self, timeout_s: float) -> bool:
@@ -164,12 +188,15 @@ class Session:
         if save and self._wants_checkpoint(numbers):
             name = f"checkpoints/trial-{self._number:04d}/epoch-{self._epoch:04d}"
             checkpoint = _written(Path(self._terms.run_directory), name, save)
-        self._reports.put(
-            {"epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": checkpoint, "done": False}
-        )
-        self._go_on.acquire()
+        report = {
+            "epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": checkpoint, "done": False
+        }  # fmt: skip
+        self._reports.put(report)
+        if self._waits_at(report):
+            self._go_on.acquire()
         if self._stopped:
             raise Unwind
+        self._resumed_at = time.perf_counter()
 
     def _wants_checkpoint(self, metrics: Mapping[str, float]) -> bool:
         value = metrics[self._terms.metric]

@@ -3,7 +3,10 @@
 import errno
 import math
 import os
+import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,25 @@ from tests.workloads_for_tests import fails_in_its_own_way, reads_checkpoint, ri
 from trainables import Train, Trial
 
 
-def begun(train: Train, directory: Path, config: Mapping[str, Any], **changes: Any) -> Session:
-    terms = Terms("t:t", str(directory), "score", "max", changes.pop("max_epochs", 3), 1, None, 1, False)
-    return Session(
-        train, terms, None, {"number": 7, "config": config, "seed": 1, "epoch": 0, "checkpoint": None, **changes}
-    )
+class Heard:
+    """A session whose reports are taken one by one, however they came."""
+
+    def __init__(self, session: Session) -> None:
+        self.close, self.join = session.close, session.join
+        self._session = session
+        self._left: deque[dict[str, Any]] = deque()
+
+    def next(self) -> dict[str, Any]:
+        if not self._left:
+            self._left.extend(self._session.next())
+        return self._left.popleft()
+
+
+def begun(train: Train, directory: Path, config: Mapping[str, Any], **changes: Any) -> Heard:
+    max_epochs, rungs = changes.pop("max_epochs", 3), changes.pop("rungs", ())
+    terms = Terms("t:t", str(directory), "score", "max", max_epochs, changes.pop("every", 1), None, 1, False, rungs)
+    assignment = {"number": 7, "config": config, "seed": 1, "epoch": 0, "checkpoint": None, **changes}
+    return Heard(Session(train, terms, None, assignment))
 
 
 def test_reports_come_one_by_one_and_the_last_is_done(tmp_path: Path) -> None:
@@ -49,8 +66,7 @@ def test_checkpoints_come_when_wanted_or_when_the_trial_is_at_its_best(tmp_path:
         for score in scores:
             trial.report({"score": score}, lambda folder: (folder / "f").touch())
 
-    terms = Terms("t:t", str(tmp_path), "score", "max", len(scores), 3, None, 1, False)
-    session = Session(train, terms, None, {"number": 0, "config": {}, "seed": 1, "epoch": 0, "checkpoint": None})
+    session = begun(train, tmp_path, {}, max_epochs=len(scores), every=3)
     assert [bool(session.next()["checkpoint"]) for _ in scores] == [True, False, True, True, True, True]
 
 
@@ -142,3 +158,30 @@ def test_a_disk_that_fails_is_told_from_a_function_that_does(number: int, kind: 
 
     report = begun(lambda config, trial: trial.report({"score": 1.0}, save), tmp_path, {}).next()
     assert (report["failure"]["kind"], report["failure"]["errno"]) == (kind, number)
+
+
+def test_a_trial_runs_ahead_of_its_listener_up_to_the_next_rung(tmp_path: Path) -> None:
+    reached: queue.Queue[int] = queue.Queue()
+
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        for epoch in range(1, 8):
+            reached.put(epoch)
+            trial.report({"score": float(epoch)}, None)
+
+    session = begun(train, tmp_path, {}, max_epochs=7, rungs=(4,))
+    assert [reached.get(timeout=5) for _ in range(4)] == [1, 2, 3, 4]
+    with pytest.raises(queue.Empty):
+        reached.get(timeout=0.3)
+    assert [session.next()["epoch"] for _ in range(7)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_function_that_ran_ahead_can_be_closed(tmp_path: Path) -> None:
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        for epoch in range(10**6):
+            trial.report({"score": float(epoch)}, None)
+
+    session = begun(train, tmp_path, {}, max_epochs=10**6)
+    session.next()
+    time.sleep(0.3)  # it fills all the room there is
+    session.close()
+    assert session.join(5)
