@@ -80,7 +80,9 @@ class Unwind(BaseException):
 class Session:
     """One attempt at one trial, trained in a thread that begins at once.
 
-    The thread waits only where its trial may be ended: at a rung, at the last epoch, at a number that is none.
+    The thread waits only where its trial may be ended, at a rung, at the last epoch, at a number that is none, and
+    where it has saved a checkpoint. Elsewhere it runs on while its reports travel: what it loses as it dies it would have
+    to train again anyway.
 
     Args:
         train: The workload's function.
@@ -142,6 +144,8 @@ class Session:
         """Whether the function stands still at a report until the next call."""
         if "metrics" not in report:
             return True
+        if report["checkpoint"]:
+            return True  # a process that dies now must go on from here: so it has to be known
         finite = all(math.isfinite(value) for value in report["metrics"].values())
         return report["epoch"] in (*self._terms.rungs, self._terms.max_epochs) or not finite
 
