@@ -179,7 +179,7 @@ def train(
     dataset: Annotated[str, typer.Option("--data", help="A known or prepared data set.")] = "optdigits",
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Passes over the training images.  [default: 1 for mnist, 12 for few images]"),
+        typer.Option(min=1, help="Passes over the training images.  [default: 1 for mnist, 20 for few images]"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides all that is random.")] = 0,
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; repeatable.")] = [],  # noqa: B006

@@ -13,8 +13,8 @@ from search.workloads import load_data
 from spaces import DIGITS, SpaceError
 from trainables import Data, Save, Trial
 
-# One epoch of MNIST, twelve of the 1,437 images of optdigits.
-_IMAGES_SHOWN, _MOST_EPOCHS = 20_000, 12
+# One epoch of MNIST, twenty of the 1,437 images of optdigits.
+_IMAGES_SHOWN, _MOST_EPOCHS = 30_000, 20
 
 
 def train(

@@ -84,6 +84,7 @@ _HARD_LIMITS: dict[str, tuple[float, float]] = {
     "hidden": (1, 65_536),
     "depth": (1, 8),
     "width": (1, 1024),
+    "convolutions": (1, 8),
     "dropout": (0.0, 0.95),
     "learning_rate_sgd": (0.0, 100.0),
     "learning_rate_adam": (0.0, 10.0),

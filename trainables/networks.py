@@ -14,7 +14,8 @@ def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) 
     """The untrained network that a configuration describes.
 
     Args:
-        config: `model` (mlp, cnn, resnet), `depth`, `activation`, `dropout`, and `hidden` (mlp) or `width`.
+        config: `model` (mlp, cnn, resnet), `depth`, `activation`, `dropout`, and `hidden` (mlp) or `width`, and
+            `convolutions` (cnn).
         height: Of the images, in pixels.
         width: Of the images, in pixels.
         num_classes: Number of logits.
@@ -22,8 +23,11 @@ def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) 
     activation = _ACTIVATIONS[config["activation"]]
     if config["model"] == "mlp":
         return _mlp(height * width, config["hidden"], config["depth"], activation, config["dropout"], num_classes)
-    stages = _cnn_stages if config["model"] == "cnn" else _resnet_stages
-    features, channels, side = stages(config["width"], config["depth"], activation, min(height, width))
+    first, depth, side = config["width"], config["depth"], min(height, width)
+    if config["model"] == "cnn":
+        features, channels, side = _cnn_stages(first, depth, config["convolutions"], activation, side)
+    else:
+        features, channels, side = _resnet_stages(first, depth, activation, side)
     # Where a stroke lies tells a 6 from a 9: keep a grid of up to 3 x 3 positions.
     grid = min(3, side)
     return nn.Sequential(
@@ -59,17 +63,17 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
 
 
-def _cnn_stages(width: int, depth: int, activation: type[nn.Module], side: int) -> tuple[list[nn.Module], int, int]:
+def _cnn_stages(
+    width: int, depth: int, convolutions: int, activation: type[nn.Module], side: int
+) -> tuple[list[nn.Module], int, int]:
     layers, side = _stem(width, activation, side)
     channels = width
     for stage in range(depth):
         outputs = 2 * width * 2**stage
-        layers += [
-            _convolution(channels, outputs),
-            nn.BatchNorm2d(outputs),
-            activation(),
-            _convolution(outputs, outputs),
-        ]
+        for _ in range(convolutions - 1):
+            layers += [_convolution(channels, outputs), nn.BatchNorm2d(outputs), activation()]
+            channels = outputs
+        layers.append(_convolution(channels, outputs))
         channels = outputs
         if side >= 2:
             # Pooling first leaves a quarter of the work to what follows and, up to the sign of a gain, the same result.
