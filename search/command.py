@@ -51,7 +51,10 @@ class Format(StrEnum):
 
 
 StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study file, or a built-in study: quickstart, mnist.")
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study file, or a built-in study: quickstart, mnist, mnist-small, mnist-best."
+    ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, like runs/quickstart.")]
 SetOption = Annotated[

@@ -14,6 +14,7 @@ DIGITS = Space(
         "hidden": Int(64, 512, log=True, when={"model": ("mlp",)}),
         "depth": Int(1, 2),
         "width": Int(8, 24, log=True, when=_IMAGE_NETS),
+        "stem": Choice(("pool", "stride"), when=_IMAGE_NETS),  # how images above 16 x 16 are halved at first
         "convolutions": Int(1, 2, when={"model": ("cnn",)}),  # in each stage
         "activation": Choice(("relu", "gelu", "silu")),
         "dropout": Float(0.0, 0.4),

@@ -74,7 +74,7 @@ def test_nothing_typed_shows_help_and_is_wrong_usage(type_in: Typed) -> None:
 
 STUDY = "name: mine\n"
 BAD_STUDIES = [
-    (["run", "quickstrat"], "error: unknown study 'quickstrat': no such file, and the built-in ones are mnist, quickstart (did you mean 'quickstart'?)\n"),
+    (["run", "quickstrat"], "error: unknown study 'quickstrat': no such file, and the built-in ones are mnist, mnist-best, mnist-small, quickstart (did you mean 'quickstart'?)\n"),
     (["run", "quickstart", "--set", "budget.trails=1"], "error: --set: unknown key 'trails' in budget; known: trials, wall, trial_wall, plateau (did you mean 'trials'?)\n"),
     (["run", "quickstart", "--set", "data.dataset=mnsit"], "error: unknown dataset 'mnsit'; known: optdigits, mnist, fashion_mnist, kmnist, qmnist, emnist_digits (did you mean 'mnist'?), or the path of a folder\n"),
     (["run", "quickstart", "--set", "space=digit"], "error: --set: unknown space 'digit'; known: digits (did you mean 'digits'?); or a mapping\n"),

@@ -195,5 +195,5 @@ def test_an_unknown_study_is_refused_with_the_known_ones() -> None:
     with pytest.raises(StudyError) as raised:
         load_study("quickstrat")
     assert str(raised.value) == (
-        "unknown study 'quickstrat': no such file, and the built-in ones are mnist, quickstart (did you mean 'quickstart'?)"
+        "unknown study 'quickstrat': no such file, and the built-in ones are mnist, mnist-best, mnist-small, quickstart (did you mean 'quickstart'?)"
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from search import load_study
 from spaces import DIGITS
 from trainables import Data, ModelError, Save, Trial, digits, epoch, model, networks
 from trainables.augment import affine
@@ -109,9 +110,10 @@ def without_speed(report: Mapping[str, float]) -> dict[str, float]:
 
 @pytest.mark.parametrize(("family", "side"), itertools.product(("mlp", "cnn", "resnet"), (8, 12, 17, 28)))
 def test_networks_take_images_of_any_size(family: str, side: int) -> None:
-    network = networks.build({**digits.DEFAULTS, "model": family}, side, side, 7)
-    assert network(torch.zeros(2, 1, side, side)).shape == (2, 7)
-    assert networks.num_parameters(network) == sum(p.numel() for p in network.parameters())
+    for stem in ("pool", "stride"):
+        network = networks.build({**digits.DEFAULTS, "model": family, "stem": stem}, side, side, 7)
+        assert network(torch.zeros(2, 1, side, side)).shape == (2, 7)
+        assert networks.num_parameters(network) == sum(p.numel() for p in network.parameters())
 
 
 def test_muon_moves_filters_as_matrices_and_leaves_the_last_layer_to_adamw() -> None:
@@ -194,3 +196,12 @@ def test_a_damaged_model_folder_is_refused(damage: Any, message: str, data: Data
     damage(tmp_path / "best")
     with pytest.raises(ModelError, match=message):
         model.load(tmp_path / "best")
+
+
+def test_the_study_of_small_networks_holds_no_other() -> None:
+    space = load_study("mnist-small").space
+    assert set(space.parameters["model"].options) == {"cnn"}, "others need a count of their own here"  # type: ignore[union-attr]
+    widest = {name: getattr(p, "high", None) or p.options[-1] for name, p in space.parameters.items()}  # type: ignore[union-attr]
+    for stem in ("pool", "stride"):
+        network = networks.build({**digits.DEFAULTS, **widest, "stem": stem}, 28, 28, 10)
+        assert networks.num_parameters(network) <= 20_000

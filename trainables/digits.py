@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "hidden": 256,
     "depth": 2,
     "width": 16,
+    "stem": "stride",
     "convolutions": 1,
     "activation": "gelu",
     "dropout": 0.1,

@@ -14,8 +14,8 @@ def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) 
     """The untrained network that a configuration describes.
 
     Args:
-        config: `model` (mlp, cnn, resnet), `depth`, `activation`, `dropout`, and `hidden` (mlp) or `width`, and
-            `convolutions` (cnn).
+        config: `model` (mlp, cnn, resnet), `depth`, `activation`, `dropout`, and `hidden` (mlp) or `width`,
+            `stem` (pool, stride), and `convolutions` (cnn).
         height: Of the images, in pixels.
         width: Of the images, in pixels.
         num_classes: Number of logits.
@@ -23,15 +23,16 @@ def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) 
     activation = _ACTIVATIONS[config["activation"]]
     if config["model"] == "mlp":
         return _mlp(height * width, config["hidden"], config["depth"], activation, config["dropout"], num_classes)
-    first, depth, side = config["width"], config["depth"], min(height, width)
+    layers, side = _stem(config["width"], config["stem"], activation, min(height, width))
     if config["model"] == "cnn":
-        features, channels, side = _cnn_stages(first, depth, config["convolutions"], activation, side)
+        stages, channels, side = _cnn_stages(config["width"], config["depth"], config["convolutions"], activation, side)
     else:
-        features, channels, side = _resnet_stages(first, depth, activation, side)
+        stages, channels, side = _resnet_stages(config["width"], config["depth"], activation, side)
     # Where a stroke lies tells a 6 from a 9: keep a grid of up to 3 x 3 positions.
     grid = min(3, side)
     return nn.Sequential(
-        *features,
+        *layers,
+        *stages,
         nn.AdaptiveAvgPool2d(grid),
         nn.Flatten(),
         Dropout(config["dropout"]),
@@ -66,7 +67,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
 def _cnn_stages(
     width: int, depth: int, convolutions: int, activation: type[nn.Module], side: int
 ) -> tuple[list[nn.Module], int, int]:
-    layers, side = _stem(width, activation, side)
+    layers: list[nn.Module] = []
     channels = width
     for stage in range(depth):
         outputs = 2 * width * 2**stage
@@ -84,7 +85,7 @@ def _cnn_stages(
 
 
 def _resnet_stages(width: int, depth: int, activation: type[nn.Module], side: int) -> tuple[list[nn.Module], int, int]:
-    layers, side = _stem(width, activation, side)
+    layers: list[nn.Module] = []
     channels = width
     for stage in range(depth):
         outputs = 2 * width * 2**stage
@@ -93,11 +94,15 @@ def _resnet_stages(width: int, depth: int, activation: type[nn.Module], side: in
     return layers, channels, side
 
 
-def _stem(width: int, activation: type[nn.Module], side: int) -> tuple[list[nn.Module], int]:
-    # At full size a convolution costs four times as much as after pooling: large images get only one there.
-    pool = [nn.MaxPool2d(2)] if side > 16 else []
-    layers = [_convolution(1, width), *pool, nn.BatchNorm2d(width), activation()]
-    return layers, side // 2 if pool else side
+def _stem(width: int, kind: str, activation: type[nn.Module], side: int) -> tuple[list[nn.Module], int]:
+    # At full size a convolution costs four times as much as at half: large images get only one there, or none.
+    if side <= 16:
+        return [_convolution(1, width), nn.BatchNorm2d(width), activation()], side
+    if kind == "pool":
+        layers = [_convolution(1, width), nn.MaxPool2d(2)]
+    else:
+        layers = [nn.Conv2d(1, width, 6, stride=2, padding=2, bias=False)]
+    return [*layers, nn.BatchNorm2d(width), activation()], side // 2
 
 
 class _Residual(nn.Module):
