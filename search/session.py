@@ -81,8 +81,8 @@ class Session:
     """One attempt at one trial, trained in a thread that begins at once.
 
     The thread waits only where its trial may be ended, at a rung, at the last epoch, at a number that is none, and
-    where it has saved a checkpoint. Elsewhere it runs on while its reports travel: what it loses as it dies it would have
-    to train again anyway.
+    where it has saved a checkpoint. Elsewhere it runs on while its reports travel: what it loses as it dies, it would
+    have to train again anyway.
 
     Args:
         train: The workload's function.

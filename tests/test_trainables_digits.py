@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -205,3 +207,20 @@ def test_the_study_of_small_networks_holds_no_other() -> None:
     for stem in ("pool", "stride"):
         network = networks.build({**digits.DEFAULTS, **widest, "stem": stem}, 28, 28, 10)
         assert networks.num_parameters(network) <= 20_000
+
+
+def test_training_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch; from torch import nn\n"
+        "from trainables import digits; from trainables.optimizers import Optimizer\n"
+        "network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))\n"
+        "for name in ('sgd', 'adamw', 'muon'):\n"
+        "    optimizer = Optimizer(network, {**digits.DEFAULTS, 'optimizer': name})\n"
+        "    network(torch.ones(1, 4)).sum().backward()\n"
+        "    optimizer.step(0.5)\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "False\n", done.stderr

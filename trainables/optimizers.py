@@ -1,6 +1,8 @@
 """The optimizers of the digits workload and the schedules of their learning rate."""
 
+import inspect
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,7 @@ class Optimizer:
     """
 
     def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
+        _spare_the_compiler()
         self._schedule = config["schedule"]
         self._filters: list[tuple[nn.Parameter, nn.Parameter]] = []
         weights = [p for p in network.parameters() if p.ndim > 1]
@@ -69,7 +72,7 @@ class Optimizer:
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = group["peak"] * factor
-            part.step()
+            _step(part)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the optimizers remember, by name, for a checkpoint."""
@@ -114,3 +117,20 @@ def learning_rate_factor(schedule: str, progress: float) -> float:
 def _rows(filters: Tensor) -> Tensor:
     # Channels last in memory: this order makes the matrix a view of the weight, not a copy.
     return filters.permute(0, 2, 3, 1).flatten(1) if filters.ndim == 4 else filters
+
+
+def _spare_the_compiler() -> None:
+    """Keep PyTorch from importing its compiler, which nothing here uses: 2 s of processor time a process.
+
+    The first optimizer imports `torch._dynamo` only to tell it to leave a method alone (torch/_compile.py, 2.15, which
+    looks for the attribute set here). Where that is done in another way, this does nothing.
+    """
+    method = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
+    if method is not None and "torch._dynamo" not in sys.modules:
+        setattr(method, "__dynamo_disable", method)
+
+
+@torch.no_grad()
+def _step(optimizer: torch.optim.Optimizer) -> None:
+    # Its wrappers serve profilers, hooks and, by importing it, the compiler.
+    inspect.unwrap(type(optimizer).step)(optimizer)
