@@ -13,8 +13,9 @@ def keep_freed_memory() -> bool:
     """Let the C library keep what is freed, for the next step of training asks for the same again.
 
     glibc gives large blocks back to the system at once, and each page of them costs a fault when it is wanted
-    again: 28,000 to 90,000 faults a step with PyTorch's example net for MNIST at batch 256. Kept, the same step
-    takes 0.6 to 0.9 of the time (Sapphire Rapids, one thread, torch 2.15, glibc 2.36; 4 processes each).
+    again: 5,000 to 54,000 faults a step with PyTorch's example net for MNIST at batch 256. Kept, the same step
+    takes 0.6 to 0.9 of the time (float32 and bfloat16, in the main thread and in another, two processes each;
+    Sapphire Rapids, one thread, torch 2.15, glibc 2.36).
 
     Returns:
         Whether it could be done: only where the C library is glibc.
