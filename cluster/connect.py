@@ -7,7 +7,9 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 
 from cluster.errors import ClusterError
 
@@ -56,7 +58,10 @@ def connected(address: str | None = None) -> Iterator[None]:
     options = {"include_dashboard": False} if address == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        # Importing Tune takes a second, and joining a cluster is waiting for the most part.
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(import_module, "ray.tune")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, ValueError, RuntimeError) as err:
         raise ClusterError(_unreachable(address, err)) from err
     if threading.current_thread() is threading.main_thread() and handler is not None:
