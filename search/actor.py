@@ -70,7 +70,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             return {"idle": True}
         self._arm()
         reports = self._session.next()
-        self._disarm()
+        if self._session.waits:  # else it trains on, and its time goes on
+            self._disarm()
         sys.stdout.flush()
         sys.stderr.flush()
         # In a list, Tune takes them as they are; what it finds in a mapping it flattens and averages.

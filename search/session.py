@@ -98,7 +98,7 @@ class Session:
         self._best: float | None = None
         self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=_MOST_WAITING)
         self._go_on = threading.Semaphore(0)
-        self._waits = False  # whether the function stands still at a report that has been handed out
+        self.waits = False  # whether the function stands still at a report that has been handed out
         self._stopped = False
         self._resumed_at = time.perf_counter()
         checkpoint = assignment["checkpoint"]
@@ -123,13 +123,13 @@ class Session:
         Each has `epoch, epoch_s, metrics, checkpoint, done`; the last one of a trial may instead have `failure` (with
         `kind`, `message`, `errno`), or only `done` where the function returned before `max_epochs` reports.
         """
-        if self._waits:
+        if self.waits:
             self._go_on.release()
         reports = [self._reports.get()]
         with suppress(queue.Empty):
             while not self._waits_at(reports[-1]):
                 reports.append(self._reports.get_nowait())
-        self._waits = self._waits_at(reports[-1])
+        self.waits = self._waits_at(reports[-1])
         if reports[-1].get("epoch") == self._terms.max_epochs:
             # Let the function come to its own end: what it does after its last report is part of it.
             self._go_on.release()
@@ -137,7 +137,7 @@ class Session:
             if "failure" not in last:
                 return [*reports[:-1], {**reports[-1], "done": True}]
             self._reports.put(last)  # for the next call: what was reported stays reported
-            self._waits = False
+            self.waits = False
         return reports
 
     def _waits_at(self, report: Mapping[str, Any]) -> bool:

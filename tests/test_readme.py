@@ -61,5 +61,5 @@ def test_every_target_of_make_is_in_its_help() -> None:
 def test_every_folder_in_the_readme_exists() -> None:
     section = README.split("## The folders")[1].split("\n## ")[0]
     folders = re.findall(r"^    ([a-z]+) +\S", section, re.M)
-    assert folders == ["search", "spaces", "trainables", "cluster", "results", "tests", "docs"]
+    assert folders == ["search", "spaces", "trainables", "cluster", "results", "tests", "benchmarks", "docs"]
     assert all((ROOT / folder).is_dir() for folder in folders)
