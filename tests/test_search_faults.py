@@ -129,17 +129,33 @@ def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: 
 def test_fresh_and_reused_actors_give_identical_numbers(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search import load_study
+    from search import dispatch, load_study
 
     overrides = ["budget.trials=4", "resources.concurrent=1", "early_stop.max_epochs=2", f"output={tmp_path}"]
-    real = tune.run
-    found = []
-    for name, reuse in (("reused", True), ("again", True), ("fresh", False)):
-        monkeypatch.setattr(tune, "run", lambda *a, reuse=reuse, **k: real(*a, **{**k, "reuse_actors": reuse}))
-        frame = pd.read_parquet(
-            run(load_study("quickstart", [*overrides, f"name={name}"])).run_directory / "epochs.parquet"
-        )
+    tune_run, assign_next, slot_started = tune.run, dispatch._Bridge._assign_next, dispatch._Bridge.slot_started
+    actors: set[str] = set()
+
+    def starts(bridge: Any, slot: str, actor: Any) -> None:
+        actors.add(str(actor))
+        slot_started(bridge, slot, actor)
+
+    def once(bridge: Any, slot: str) -> bool:
+        """Give a slot one trial only."""
+        fresh, bridge.used = slot not in getattr(bridge, "used", ()), {slot, *getattr(bridge, "used", ())}
+        return fresh and assign_next(bridge, slot)
+
+    monkeypatch.setattr(dispatch._Bridge, "slot_started", starts)
+    found, num_actors = [], []
+    for name in ("reused", "again", "fresh"):
+        if name == "fresh":
+            monkeypatch.setattr(dispatch._Bridge, "_assign_next", once)
+            monkeypatch.setattr(tune, "run", lambda *a, **k: tune_run(*a, **{**k, "reuse_actors": False}))
+        actors.clear()
+        directory = run(load_study("quickstart", [*overrides, f"name={name}"])).run_directory
+        num_actors.append(len(actors))
+        frame = pd.read_parquet(directory / "epochs.parquet")
         found.append(frame.drop(columns=["reported_at", "epoch_s", "metric_images_per_s"]))
+    assert num_actors == [1, 1, 4]
     pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
     pd.testing.assert_frame_equal(found[0], found[2], check_exact=True)
 
