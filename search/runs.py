@@ -142,8 +142,9 @@ def _session(
             with suppress(OSError):
                 engine.finish("error")
             raise
-        interrupts.request_with(None)
         reason = engine.reason_to_end() or "trials"
+        if reason != "user":  # else it is ending: a second wish to stop changes nothing
+            interrupts.request_with(None)
         engine.finish(reason)
         if reason != "user":
             engine.record("winner_chosen", **crown(study, directory, engine.run, data))
