@@ -124,7 +124,7 @@ def _lines() -> Sequence[Line]:
 BENCHMARK = Benchmark(
     about="The network of PyTorch's MNIST example, in batches of 64, on one core: training images a second in the "
     "second of two epochs, AdamW in all of them. Stock is a DataLoader with torchvision's transforms, in fp32; bare is "
-    "a loop over a prepared tensor.",
+    "a loop over a prepared tensor. Ours alone keeps freed memory and fuses the optimizer's step, as in a search.",
     variants={
         "stock": _measured(stock_epoch_s, "fp32"),
         "bare-fp32": _measured(bare_epoch_s, "fp32"),

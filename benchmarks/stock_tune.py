@@ -166,11 +166,12 @@ def main() -> None:
 
 
 def reported(results: tune.ResultGrid) -> pd.DataFrame:
-    """A row a report; without Tune's loggers only the last of each trial is known."""
+    """A row a report; without Tune's loggers, or where they wrote nothing, only the last of each trial is known."""
     frames: list[pd.DataFrame] = []
     for number, result in enumerate(results):
         frame = result.metrics_dataframe
-        frame = pd.DataFrame([result.metrics]) if frame is None else frame
+        if frame is None or "ended" not in frame:  # a fresh trial's file is now and then still empty
+            frame = pd.DataFrame([result.metrics])
         frames.append(frame[["score", "began", "ended"]].assign(trial=number))
     return pd.concat(frames)
 

@@ -1,5 +1,6 @@
 """Ray Tune at work: holds the slots, actors that train one trial after another by the engine's word."""
 
+import math
 import sys
 import tempfile
 import time
@@ -17,7 +18,6 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
-from cluster.connect import num_fitting
 from search import trial_log
 from search.actor import ProcessSpoilt, TrialActor
 from search.deaths import Deaths
@@ -33,7 +33,6 @@ _MANY = 10**9
 _MOST_BREAKS = 20
 # After a wish to stop, running trials have so long to come to their next report, and write a checkpoint there.
 _GRACE_S = 3.0
-
 # Python's own is 5 ms, and an event needs the interpreter ten times over.
 _TURN_S = 0.0002
 
@@ -112,8 +111,7 @@ class _Bridge:
         self.scratch = scratch
         self.error: Exception | None = None
         self.last_break = ""
-        self._num_fitting = num_fitting(cpu=resources.cpu, gpu=resources.gpu)
-        self._most = None if resources.concurrent == "auto" else resources.concurrent
+        self._most = math.inf if resources.concurrent == "auto" else resources.concurrent
         self._deaths = Deaths()
         self._waiting: set[str] = set()  # slots that have no actor yet
         self._actors: dict[str, ActorHandle] = {}  # of the slots that have one
@@ -133,9 +131,8 @@ class _Bridge:
         """Whether another slot would have something to do; it is counted as waiting from then on."""
         num_slots = len(self._waiting) + len(self._actors)
         # Beyond what fits now one slot waits, for a node that joins.
-        room = not self._waiting or num_slots < self._num_fitting
-        allowed = self._most is None or num_slots < self._most
-        if not (room and allowed and self.engine.num_to_begin > len(self._waiting)):
+        room = num_slots < self.engine.num_slots or (not self._waiting and num_slots < self._most)
+        if not room or self.engine.num_to_begin <= len(self._waiting):
             return False
         self._waiting.add(slot)
         return True
@@ -236,7 +233,7 @@ class _Slots(Searcher):  # type: ignore[misc]
         bridge = self._bridge
         if bridge.call(lambda: bridge.wants_slot(trial_id), False):
             return {}
-        over = bridge.call(lambda: bridge.engine.exhausted and not bridge.engine.num_to_begin, True)
+        over = bridge.call(lambda: bridge.engine.exhausted, True)
         return Searcher.FINISHED if over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -53,12 +53,12 @@ class Engine:
     ) -> None:
         self.run = run
         self.limits = Limits(study, run)
+        self.num_slots = num_slots
         self.hurried = False
         self._stop_requested: str | None = None
         self._reason: str | None = None
         self._study = study
         self._directory = run_directory
-        self._num_slots = num_slots
         self._log = log
         self._views = list(views)
         self._tables = TableWriter(run_directory)
@@ -119,7 +119,7 @@ class Engine:
         """Have suggestions made while trials run, one for each slot, so that none waits for it."""
         if self._coming and self._coming.done():
             self._collect_suggestion()
-        if len(self._ready) < self._num_slots and not self._again and not self.reason_to_end():
+        if len(self._ready) < self.num_slots and not self._again and not self.reason_to_end():
             self._begin_suggestion()
 
     def _begin_suggestion(self) -> None:
@@ -179,7 +179,7 @@ class Engine:
     @property
     def exhausted(self) -> bool:
         """Whether nothing is being tried any more and nothing is left to try."""
-        return not self._live
+        return not self._live and not self.num_to_begin
 
     def started(self, assignment: Mapping[str, Any]) -> None:
         """A slot has begun with an assignment."""
@@ -273,16 +273,12 @@ class Engine:
         """End the session: no trial stays running, the tables are whole."""
         for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
-        for number in self._again:  # interrupted by an earlier session, and not begun again by this one
-            if self.run.trials[number].state == "interrupted" and not self._suggester.has_been_told(number):
-                trial = self.run.trials[number]
-                self._suggester.tell(number, "interrupted", None, self.run.curve(trial))
         checkpoints.delete_unknown(self._directory, self.run)
         self.record("study_ended", reason=reason)
         self._tables.write(self.run)
 
     def _break_off(self, trial: Trial, reason: str) -> None:
-        if reason in _GOES_ON_LATER or trial.state != "running":
+        if reason in _GOES_ON_LATER:
             self._end(trial, "interrupted", reason)
         else:
             self._end(trial, "stopped", "budget" if reason == "wall" else reason)

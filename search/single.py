@@ -9,7 +9,7 @@ from search import yaml_text
 from search.errors import StudyError, UsageError
 from search.study import Study
 from search.winner import scores
-from search.workloads import load_data
+from search.workloads import load_data, whole_configuration
 from spaces import DIGITS, SpaceError
 from trainables import Data, Save, Trial
 
@@ -123,15 +123,13 @@ def configuration(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         StudyError: An override names no parameter, one that does not apply, or a value out of range.
     """
-    from trainables.digits import DEFAULTS
-
     given: dict[str, Any] = {}
     for override in overrides:
         name, sign, value = override.partition("=")
         if not sign:
             raise StudyError(f"--set needs name=value, got {override!r}; like --set width=16")
         given[name] = yaml_text.load(value)
-    config = DIGITS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
+    config = whole_configuration(given)
     try:
         DIGITS.check({**config, **given})
     except SpaceError as err:

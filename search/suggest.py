@@ -67,10 +67,6 @@ class Suggester:
         self._trials[number] = trial
         return self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
 
-    def has_been_told(self, number: int) -> bool:
-        """Whether the trial's end is known."""
-        return number not in self._trials
-
     def tell(self, number: int, state: str, value: float | None, curve: Mapping[int, float]) -> None:
         """How a trial ended.
 

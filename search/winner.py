@@ -13,6 +13,7 @@ from results.errors import RunWarning
 from search import checkpoints
 from search.errors import NoTrialSucceeded, StudyFailed
 from search.study import DataSection, Study
+from search.workloads import whole_configuration
 from trainables import Data
 
 
@@ -100,7 +101,7 @@ def digits_model(
 
     about = describe(section.dataset, Path(section.dir))
     card = model.Card(
-        config=dict(config),
+        config=whole_configuration(config),  # defaults may change; what was trained does not
         height=about.height,
         width=about.width,
         class_names=tuple(about.class_names),

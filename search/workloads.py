@@ -2,10 +2,13 @@
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from search.errors import StudyError
 from search.study import Study
+from spaces import DIGITS
 from trainables import Data, Train
 
 
@@ -34,6 +37,13 @@ def find(workload: str) -> Train:
     if not callable(function):
         raise StudyError(f"workload {workload!r} must be a function, got {function!r}")
     return function  # type: ignore[no-any-return]
+
+
+def whole_configuration(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of the workload `digits`: every parameter that applies, what is not given as it is by default."""
+    from trainables.digits import DEFAULTS
+
+    return DIGITS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
 
 
 def load_data(study: Study) -> Data | None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from search import load_study
+from search.workloads import whole_configuration
 from spaces import DIGITS
 from trainables import Data, ModelError, Save, Trial, digits, epoch, model, networks
 from trainables.augment import affine
@@ -110,7 +111,7 @@ def without_speed(report: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in report.items() if name != "images_per_s"}
 
 
-@pytest.mark.parametrize(("family", "side"), itertools.product(("mlp", "cnn", "resnet"), (8, 12, 17, 28)))
+@pytest.mark.parametrize(("family", "side"), list(itertools.product(("mlp", "cnn", "resnet"), (8, 12, 17, 28))))
 def test_networks_take_images_of_any_size(family: str, side: int) -> None:
     for stem in ("pool", "stride"):
         network = networks.build({**digits.DEFAULTS, "model": family, "stem": stem}, side, side, 7)
@@ -224,3 +225,9 @@ def test_training_imports_no_compiler() -> None:
         [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "False\n", done.stderr
+
+
+def test_a_model_folder_says_all_that_was_trained_with() -> None:
+    config = whole_configuration({"model": "resnet", "optimizer": "adamw", "depth": 3})
+    assert (config["depth"], config["activation"]) == (3, digits.DEFAULTS["activation"])
+    assert {"stem", "learning_rate_adam"} <= set(config) and not {"hidden", "convolutions", "momentum"} & set(config)

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from trainables import Data
 from trainables.average import Average
-from trainables.dropout import Dropout, quicken
+from trainables.dropout import Dropout
 from trainables.epoch import num_steps, place, train_epoch
 
 
@@ -121,12 +121,3 @@ def test_dropout_follows_the_seed() -> None:
     first = Dropout(0.5)(torch.ones(100))
     torch.manual_seed(3)
     assert torch.equal(first, Dropout(0.5)(torch.ones(100)))
-
-
-def test_quickening_replaces_dropout_wherever_it_is() -> None:
-    network = quicken(nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.7))).eval())
-    found = [module for module in network.modules() if isinstance(module, nn.Dropout)]
-    assert [(type(module), module.p, module.training) for module in found] == [
-        (Dropout, 0.2, False),
-        (Dropout, 0.7, False),
-    ]

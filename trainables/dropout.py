@@ -20,15 +20,6 @@ class Dropout(nn.Dropout):
         return input * _mask(input, dropped)
 
 
-def quicken(network: nn.Module) -> nn.Module:
-    """The same network, each `nn.Dropout` in it replaced by the `Dropout` of here."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, Dropout(child.p).train(child.training))
-    return network
-
-
 def _mask(values: Tensor, dropped: int) -> Tensor:
     """Zeros, `dropped` in 2**16 on average, and 1 / (the share that is kept), in the order in memory of `values`."""
     draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
