@@ -2,20 +2,20 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from results import Epoch, Run
 
 
-def write(run_directory: Path, name: str, save: Callable[[Path], None]) -> dict[str, str]:
-    """Have a checkpoint written under a temporary name and give it its own once it is whole.
+def publish(run_directory: Path, name: str, written: Path) -> dict[str, str]:
+    """Move a checkpoint into the run directory; it has its name there once it is whole.
 
     Args:
         run_directory: Absolute.
         name: Its path in the run directory; one that was there is replaced.
-        save: Writes it into an empty folder.
+        written: The folder that holds it, on any disk; moved.
 
     Returns:
         `path` and `sha256`, as the log has them.
@@ -27,9 +27,8 @@ def write(run_directory: Path, name: str, save: Callable[[Path], None]) -> dict[
     # Not the run directory itself: one that has been deleted does not come back in part.
     (run_directory / "checkpoints").mkdir(exist_ok=True)
     folder.parent.mkdir(exist_ok=True)
-    unfinished.mkdir()
-    save(unfinished)
-    digest = folder_sha256(unfinished)
+    digest = folder_sha256(written)
+    shutil.move(written, unfinished)
     unfinished.rename(folder)
     return {"path": name, "sha256": digest}
 

@@ -3,11 +3,13 @@
 import errno
 import math
 import queue
+import shutil
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +82,11 @@ class Unwind(BaseException):
 class Session:
     """One attempt at one trial, trained in a thread that begins at once.
 
-    The thread waits only where its trial may be ended, at a rung, at the last epoch, at a number that is none, and
-    where it has saved a checkpoint. Elsewhere it runs on while its reports travel: what it loses as it dies, it would
-    have to train again anyway.
+    The thread waits only where its trial may be ended: at a rung, at the last epoch, at a number that is none.
+    Elsewhere it runs on while its reports travel. A checkpoint is written to this machine's temporary folder in the
+    training's thread, since what it is made of changes in the next step; another thread takes it to the run directory,
+    wherever that is, and then hands out its report. The next report waits for that: a process that dies loses one epoch
+    at most that it had saved.
 
     Args:
         train: The workload's function.
@@ -100,6 +104,7 @@ class Session:
         self._go_on = threading.Semaphore(0)
         self.waits = False  # whether the function stands still at a report that has been handed out
         self._stopped = False
+        self._publishing: threading.Thread | None = None
         self._resumed_at = time.perf_counter()
         checkpoint = assignment["checkpoint"]
         trial = Trial(
@@ -144,8 +149,6 @@ class Session:
         """Whether the function stands still at a report until the next call."""
         if "metrics" not in report:
             return True
-        if report["checkpoint"]:
-            return True  # a process that dies now must go on from here: so it has to be known
         finite = all(math.isfinite(value) for value in report["metrics"].values())
         return report["epoch"] in (*self._terms.rungs, self._terms.max_epochs) or not finite
 
@@ -158,25 +161,28 @@ class Session:
         self._go_on.release()
 
     def join(self, timeout_s: float) -> bool:
-        """Whether the function has come to its end within the time."""
+        """Whether the function, and what it leaves to be written, has come to its end within the time."""
+        deadline = time.monotonic() + timeout_s
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if not self._thread.is_alive():
+            self._all_published(max(deadline - time.monotonic(), 0.0))
+        return not self._thread.is_alive() and not (self._publishing and self._publishing.is_alive())
 
     def _run(self, train: Train, config: dict[str, Any], trial: Trial) -> None:
+        last: dict[str, Any] = {"done": True}
         try:
             returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
             if returned is not None:
                 message = f"a training function must return None and report its metrics, got {type(returned).__name__}"
-                self._reports.put({"failure": {"kind": "return_value", "message": message}, "done": True})
-            else:
-                self._reports.put({"done": True})
+                last["failure"] = {"kind": "return_value", "message": message}
         except Unwind:
-            pass
+            return
         except BaseException as err:  # Whatever a workload does, it must not take the process along.
             with suppress(Exception):
                 traceback.print_exc()
-            failure = {"kind": _kind(err), "message": _described(err), "errno": getattr(err, "errno", None)}
-            self._reports.put({"failure": failure, "done": True})
+            last["failure"] = _failure(err)
+        self._all_published()
+        self._reports.put(last)
 
     def _report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
         if self._stopped:
@@ -188,19 +194,53 @@ class Session:
         numbers = {_clean(name): _number(name, value) for name, value in metrics.items()}
         if self._terms.metric not in numbers:
             raise MissingMetric(f"must report {self._terms.metric!r}, got {', '.join(numbers) or 'nothing'}")
-        checkpoint = None
-        if save and self._wants_checkpoint(numbers):
-            name = f"checkpoints/trial-{self._number:04d}/epoch-{self._epoch:04d}"
-            checkpoint = _written(Path(self._terms.run_directory), name, save)
-        report = {
-            "epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": checkpoint, "done": False
-        }  # fmt: skip
-        self._reports.put(report)
-        if self._waits_at(report):
+        report = {"epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": None, "done": False}
+        waits = self._waits_at(report)
+        written = self._written(save) if save and self._wants_checkpoint(numbers) else None
+        self._all_published()
+        if written is None:
+            self._reports.put(report)
+        else:
+            arguments = (report, written)
+            self._publishing = threading.Thread(target=self._publish, args=arguments, name="checkpoint", daemon=True)
+            self._publishing.start()
+        if waits:
             self._go_on.acquire()
         if self._stopped:
             raise Unwind
         self._resumed_at = time.perf_counter()
+
+    def _written(self, save: Save) -> Path:
+        """A checkpoint in a folder of this machine's, for `_publish` to take from there."""
+        scratch = self._terms.scratch
+        with _disk(Path(self._terms.run_directory)):
+            here = scratch if scratch and Path(scratch).is_dir() else None  # a driver elsewhere has it elsewhere
+            around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=here))
+            try:
+                folder = around / "checkpoint"  # `around` is for this user alone; a checkpoint is as open as the run
+                folder.mkdir()
+                save(folder)
+            except BaseException:
+                shutil.rmtree(around, ignore_errors=True)
+                raise
+        return folder
+
+    def _publish(self, report: dict[str, Any], written: Path) -> None:
+        """Take a checkpoint to the run directory, then hand out its report."""
+        run_directory = Path(self._terms.run_directory)
+        name = f"checkpoints/trial-{self._number:04d}/epoch-{report['epoch']:04d}"
+        try:
+            with _disk(run_directory):
+                report["checkpoint"] = checkpoints.publish(run_directory, name, written)
+        except Exception as err:  # It is told where a failure of the function itself would be.
+            report = {"failure": _failure(err), "done": True}
+        finally:
+            shutil.rmtree(written.parent, ignore_errors=True)
+        self._reports.put(report)
+
+    def _all_published(self, timeout_s: float | None = None) -> None:
+        if self._publishing:
+            self._publishing.join(timeout_s)
 
     def _wants_checkpoint(self, metrics: Mapping[str, float]) -> bool:
         value = metrics[self._terms.metric]
@@ -220,9 +260,11 @@ def stopping(scratch: str) -> Path:
     return Path(scratch) / "stopping"
 
 
-def _written(run_directory: Path, name: str, save: Save) -> dict[str, str]:
+@contextmanager
+def _disk(run_directory: Path) -> Iterator[None]:
+    """Raise DiskFailed for what is the disk's fault, and not the trial's."""
     try:
-        return checkpoints.write(run_directory, name, save)
+        yield
     except OSError as err:
         if err.errno in _DISK or not run_directory.is_dir():
             raise DiskFailed(err.errno, str(err)) from err
@@ -248,6 +290,10 @@ def _number(name: str, value: object) -> float:
         raise TypeError(f"the metric {name!r} must be a number, got {value!r}")
     # Beyond 2**53 a whole number is not everybody's; as a real one it is at least as near as it can be.
     return value if isinstance(value, float) or abs(value) <= 2**53 else float(value)
+
+
+def _failure(err: BaseException) -> dict[str, Any]:
+    return {"kind": _kind(err), "message": _described(err), "errno": getattr(err, "errno", None)}
 
 
 def _kind(err: BaseException) -> str:

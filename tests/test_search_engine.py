@@ -53,9 +53,10 @@ class Driver:
         path = f"checkpoints/trial-{assignment['number']:04d}/epoch-{epoch:04d}"
         checkpoint = None
         if save:
-            checkpoint = checkpoints.write(
-                self.study.run_directory, path, lambda folder: (folder / "f").write_text("x")
-            )
+            written = self.study.run_directory / "written"
+            written.mkdir()
+            (written / "f").write_text("x")
+            checkpoint = checkpoints.publish(self.study.run_directory, path, written)
         facts = {"epoch_s": 0.1, "node": "n", "metrics": {"score": score}, "checkpoint": checkpoint}
         done = epoch == self.study.early_stop.max_epochs
         return self.engine.reported(assignment, {"epoch": epoch, "done": done, **facts})

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from search import checkpoints
 from search.checkpoints import folder_sha256
 from search.session import Session, Terms
 from tests.workloads_for_tests import fails_in_its_own_way, reads_checkpoint, rises
@@ -57,6 +58,40 @@ def test_a_checkpoint_is_a_whole_folder_named_in_the_report(tmp_path: Path) -> N
     assert checkpoint["sha256"] == folder_sha256(tmp_path / checkpoint["path"])
     assert (tmp_path / checkpoint["path"] / "state.txt").read_text() == "1"
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_checkpoint_is_on_its_way_while_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_land, reached, publish = threading.Event(), [], checkpoints.publish
+
+    def slow(*arguments: Any) -> dict[str, str]:
+        assert may_land.wait(10)
+        return publish(*arguments)
+
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        for epoch in range(1, 4):
+            reached.append(epoch)
+            trial.report({"score": float(epoch)}, lambda folder: (folder / "f").touch())
+
+    monkeypatch.setattr(checkpoints, "publish", slow)
+    session = begun(train, tmp_path, {})
+    while reached != [1, 2]:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert reached == [1, 2]  # its next report waits: not more than one checkpoint is on its way
+    may_land.set()
+    assert [session.next()["epoch"] for _ in range(3)] == [1, 2, 3]
+    assert session.join(1)
+
+
+def test_a_checkpoint_that_cannot_land_is_told_as_the_disks_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> dict[str, str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "publish", full)
+    failure = begun(rises, tmp_path, {"x": 1.0}).next()["failure"]
+    assert failure == {"kind": "disk", "message": "[Errno 28] No space left on device", "errno": errno.ENOSPC}
 
 
 def test_checkpoints_come_when_wanted_or_when_the_trial_is_at_its_best(tmp_path: Path) -> None:
