@@ -43,8 +43,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     # The attempt came to nothing and the trial will be tried again.
     "attempt_failed": {"number": int, "attempt": int, "error_kind": str, "error": str, "log_tail": _Text},
+    # suggesting: the number of the suggestion that was being made, and does not know of this end; or null.
     "trial_ended": {
         "number": int, "state": str, "stop_reason": str, "error_kind": _Text, "error": _Text, "log_tail": _Text,
+        "suggesting": int | None,
     },
     # Just before they are deleted, or when they are found to be damaged.
     "checkpoints_dropped": {"paths": list, "reason": str},
@@ -209,7 +211,9 @@ def _check_fields(event: Event, where: str) -> None:
 
 def _called(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
-    return names.get(kind) or ("text or null" if kind == _Text else "an object or null")
+    return names.get(kind) or {_Text: "text or null", int | None: "a whole number or null"}.get(
+        kind, "an object or null"
+    )
 
 
 def _drop_torn_line(path: Path) -> None:

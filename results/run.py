@@ -49,6 +49,7 @@ class Trial:
     num_nodes_lost: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    unknown_to: int | None = None  # the suggestion that was being made as it ended
     node: str | None = None
     epochs: list[Epoch] = field(default_factory=list)
 
@@ -210,7 +211,7 @@ class Run:
         trial = self.trials[event["number"]]
         trial.state, trial.stop_reason = event["state"], event["stop_reason"]
         trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
-        trial.ended_at = at
+        trial.ended_at, trial.unknown_to = at, event.get("suggesting")
         if trial.state == "failed":
             self.num_failures_in_a_row += 1
         elif trial.state in ("finished", "stopped"):

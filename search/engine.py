@@ -62,7 +62,9 @@ class Engine:
         self._log = log
         self._views = list(views)
         self._tables = TableWriter(run_directory)
-        self._suggester = Suggester(study, run)
+        # A suggestion that was being made when the driver died is made again of what it knew.
+        self._untold = [t for t in run.trials.values() if t.ended and t.counts and t.unknown_to == len(run.trials)]
+        self._suggester = Suggester(study, run, untold=[trial.number for trial in self._untold])
         self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
@@ -74,6 +76,9 @@ class Engine:
             value = epoch.metrics.get(run.metric, math.nan)
             if math.isfinite(value) and self._halving.gives_up(epoch.number, epoch.epoch, value):
                 given_up.add((epoch.number, epoch.epoch))
+        if self._untold:
+            self._begin_suggestion()
+            self._tell()
         for trial in [run.trials[number] for number in self._again if run.trials[number].epochs]:
             self._settle(trial, (trial.number, trial.epochs[-1].epoch) in given_up)
         self._tables.write(run)
@@ -127,7 +132,7 @@ class Engine:
             self._coming = self._suggester.begin(len(self.run.trials))
 
     def _collect_suggestion(self) -> None:
-        """Take in the suggestion that is being made, once it is there."""
+        """Take in the suggestion that is being made, once it is there, and tell the sampler what it did not know."""
         if self._coming is None:
             return
         config, self._coming = self._coming.result(), None
@@ -135,6 +140,14 @@ class Engine:
         seed = derived(self._study.sampler.seed, "trial", number)
         self.record("trial_suggested", number=number, config=config, seed=seed)
         self._ready.append(number)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the sampler of the trials that have ended, unless it is at work: then it is told when it is done."""
+        if self._coming is None:
+            for trial in self._untold:
+                self._suggester.tell(trial.number, str(trial.state), self.run.value(trial), self.run.curve(trial))
+            self._untold.clear()
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.
@@ -271,6 +284,7 @@ class Engine:
 
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
+        self._collect_suggestion()
         for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
         checkpoints.delete_unknown(self._directory, self.run)
@@ -298,12 +312,16 @@ class Engine:
         self._end(trial, "failed", "error", error_kind=error_kind, error=error, log_tail=log_tail)
 
     def _end(self, trial: Trial, state: str, stop_reason: str, **error: str | None) -> None:
-        # It was begun before this end was known: so it is recorded, and a resume makes the next one of the same facts.
-        self._collect_suggestion()
-        facts = {"error_kind": None, "error": None, "log_tail": None, **error}
+        if self._coming and self._coming.done():
+            self._collect_suggestion()
+        # One that is still being made does not know of this end, and its slot does not wait for it. The log says so: a
+        # resume makes it of the same facts.
+        suggesting = len(self.run.trials) if self._coming else None
+        facts: dict[str, Any] = {"suggesting": suggesting, "error_kind": None, "error": None, "log_tail": None, **error}
         self.record("trial_ended", number=trial.number, state=state, stop_reason=stop_reason, **facts)
         self._live.pop(trial.number, None)
-        self._suggester.tell(trial.number, state, self.run.value(trial), self.run.curve(trial))
+        self._untold.append(trial)
+        self._tell()
         self._drop(self._retention.after_end(trial))
         if trial.ended:
             self.limits.ended(trial)

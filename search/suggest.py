@@ -1,7 +1,7 @@
 """The Optuna study behind a search: asked for configurations, told the state and the curve of every trial."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,17 @@ class Suggester:
     Args:
         study: Its space, sampler and objective.
         run: The run so far. Its trials are told first; those that may go on are held as running.
+        untold: Numbers of trials that are held as running too, to be told later.
     """
 
-    def __init__(self, study: Study, run: Run) -> None:
+    def __init__(self, study: Study, run: Run, untold: Collection[int] = ()) -> None:
         self._settings = study.sampler
         self._space = study.space
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
         for _, trial in sorted(run.trials.items()):
-            frozen = _frozen(run, trial.number, study)
+            frozen = _frozen(run, trial.number, study, untold=trial.number in untold)
             if frozen.state == TrialState.RUNNING:
                 frozen.intermediate_values = {}  # told with its end
             self.optuna_study.add_trial(frozen)
@@ -55,7 +56,7 @@ class Suggester:
     def begin(self, number: int) -> "Future[dict[str, Value]]":
         """Begin to make the suggestion for the trial of this number, which must be the next, beside all else.
 
-        What is told before it is there is not known to it for sure: take its result before the next `tell`.
+        Take its result before the next `tell`: it must not be told of anything halfway.
         """
         return self._ahead.submit(self.suggest, number)
 
@@ -104,12 +105,14 @@ def _empty(study: Study) -> optuna.Study:
     return optuna.create_study(direction=direction, study_name=study.name)
 
 
-def _frozen(run: Run, number: int, study: Study, going_on: bool = True) -> optuna.trial.FrozenTrial:
+def _frozen(
+    run: Run, number: int, study: Study, going_on: bool = True, untold: bool = False
+) -> optuna.trial.FrozenTrial:
     trial = run.trials[number]
     if not trial.counts:  # Its number is taken; of what it found, nothing holds in the changed space.
         return optuna.trial.create_trial(state=TrialState.FAIL)
     state = _STATES[trial.state or "interrupted"]
-    if going_on and trial.state in (None, "interrupted"):
+    if untold or (going_on and trial.state in (None, "interrupted")):
         state = TrialState.RUNNING
     curve = run.curve(trial)
     value = run.value(trial) if state == TrialState.COMPLETE else None

@@ -3,6 +3,8 @@
 import errno
 import math
 import random
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,42 @@ def test_a_resumed_search_suggests_what_the_uninterrupted_one_does(tmp_path: Pat
     again = Driver(parted.study, past=open_run(parted.study.run_directory))
     again.train()
     assert [t.config for t in again.end().trials.values()] == [t.config for t in whole.end().trials.values()]
+
+
+def test_an_end_during_a_suggestion_waits_for_nothing_and_a_resume_makes_the_same_suggestion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(made(tmp_path, budget={"trials": 25}))
+    driver.train(most=14)  # by then it is no longer at random
+    assignment = driver.begin()
+    assert assignment is not None and assignment["number"] == 14
+    may_go_on, suggest = threading.Event(), Suggester.suggest
+
+    def slow(suggester: Suggester, number: int) -> dict[str, Any]:
+        assert may_go_on.wait(10)
+        return suggest(suggester, number)
+
+    monkeypatch.setattr(Suggester, "suggest", slow)
+    driver.engine.prepare()
+    for epoch in range(1, driver.study.early_stop.max_epochs + 1):
+        driver.report(assignment, epoch, 99.0)  # far better than all before
+    log = (driver.study.run_directory / "events" / "log.jsonl").read_text()
+    assert '"suggesting":15' in log.splitlines()[-1], "the end is recorded while the suggestion is being made"
+    shutil.copytree(driver.study.run_directory, tmp_path / "killed")
+    may_go_on.set()
+    number = driver.begin()["number"]  # type: ignore[index]
+    whole = driver.end().trials[number].config
+
+    past = open_run(tmp_path / "killed")
+    assert number == 15 and 15 not in past.trials
+    known = Suggester(driver.study, past).optuna_study.trials[14]
+    unknown = Suggester(driver.study, past, untold=[14]).optuna_study.trials[14]
+    assert (known.state, unknown.state, unknown.intermediate_values) == (TrialState.COMPLETE, TrialState.RUNNING, {})
+    again = Driver(made(tmp_path, name="killed", budget={"trials": 25}), past=past)
+    assert again.engine._suggester.optuna_study.trials[14].state == TrialState.RUNNING
+    again.begin()
+    assert again.engine._suggester.optuna_study.trials[14].state == TrialState.COMPLETE
+    assert again.end().trials[15].config == whole
 
 
 def test_an_interrupted_trial_goes_on_from_its_checkpoint_with_number_and_configuration(tmp_path: Path) -> None:
