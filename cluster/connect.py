@@ -92,8 +92,11 @@ def _unreachable(address: str, err: Exception) -> str:
     return f"a Ray cluster must be reachable at {address!r}, got: {err}; leave the address out to run on this machine"
 
 
-def num_fitting(*, cpu: float, gpu: float) -> int:
-    """How many trials that ask for so much the joined cluster can run at once.
+def num_fitting(asked: Mapping[str, float]) -> int:
+    """How many trials the joined cluster can run at once.
+
+    Args:
+        asked: What each asks for, by Ray's names: CPU, GPU, and what nodes were started with besides.
 
     Raises:
         ClusterError: No node could ever run one.
@@ -101,19 +104,23 @@ def num_fitting(*, cpu: float, gpu: float) -> int:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    count = sum(_num_fitting(node, cpu, gpu) for node in nodes)
+    count = sum(min(_times(node.get(name, 0), amount) for name, amount in asked.items()) for node in nodes)
     if count:
         return count
-    has = "; ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+    names = list(dict.fromkeys(["CPU", "GPU", *asked]))
+    has = "; ".join(_listed({name: node.get(name, 0) for name in names}) for node in nodes)
     raise ClusterError(
-        f"resources: a node must have {cpu:g} CPU and {gpu:g} GPU for one trial, got {has}; "
-        "lower resources.cpu or resources.gpu"
+        f"resources: a node must have {_listed(asked)} for one trial, got {has}; "
+        f"lower {' or '.join(f'resources.{_key(name)}' for name in asked)}"
     )
 
 
-def _num_fitting(node: Mapping[str, float], cpu: float, gpu: float) -> int:
-    by_cpu = _times(node.get("CPU", 0), cpu)
-    return min(by_cpu, _times(node.get("GPU", 0), gpu)) if gpu else by_cpu
+def _listed(amounts: Mapping[str, float]) -> str:
+    return " and ".join(f"{amount:g} {name}" for name, amount in amounts.items())
+
+
+def _key(name: str) -> str:
+    return name.lower() if name in ("CPU", "GPU") else f"custom.{name}"
 
 
 def _times(there: float, asked: float) -> int:

@@ -14,6 +14,7 @@ from search import trial_log, workloads
 from search.clean_slate import CleanSlate
 from search.session import Session, Terms
 from trainables import Data
+from trainables.memory import keep_to_share
 
 # A stopped function ends at its next report; one that does not within this time gets its process replaced.
 _PATIENCE_S = 2.0
@@ -30,11 +31,16 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         """Get ready for any trial of the study."""
         self._terms, self._data = terms, data
         self._train = workloads.find(terms.workload)
-        workloads.warm_up(terms.workload, data, gpu=terms.gpu, num_threads=terms.num_threads, precision=terms.precision)
+        if 0 < terms.gpu < 1 and "torch" in sys.modules:
+            keep_to_share(terms.gpu)
+        workloads.warm_up(
+            terms.workload, data, gpu=terms.gpu > 0, num_threads=terms.num_threads, precision=terms.precision
+        )
         self._slate = CleanSlate(terms.num_threads)
         self._node = ray.util.get_node_ip_address()
         self._next: Mapping[str, Any] | None = None
         self._session: Session | None = None
+        self._number = -1  # of the trial that it trains, or trained last
         self._threads = set(threading.enumerate())
         self._left_s: float | None = None
         self._armed_at: float | None = None
@@ -74,6 +80,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             self._disarm()
         sys.stdout.flush()
         sys.stderr.flush()
+        if "failure" in reports[-1] and self._terms.scratch:  # here, for what is printed lies on this machine
+            reports[-1]["log_tail"] = trial_log.tail(self._terms.scratch, self._number)
         # In a list, Tune takes them as they are; what it finds in a mapping it flattens and averages.
         return {"reports": [{**report, "node": self._node} for report in reports]}
 
@@ -83,6 +91,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, assignment: Mapping[str, Any]) -> None:
         self._clear()
+        self._number = assignment["number"]
         if self._terms.scratch:
             trial_log.capture(self._terms.scratch, assignment["number"])
         self._slate.wipe(assignment["seed"])

@@ -63,6 +63,14 @@ SetOption = Annotated[
 AddressOption = Annotated[
     str | None, typer.Option(help="Address of a Ray cluster; else RAY_ADDRESS, else this machine.")
 ]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `digitsearch jobs` lists it.")]
+DashboardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Address of the cluster's dashboard, like http://head:8265; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS.",
+    ),
+]
 TargetOption = Annotated[bool, typer.Option("--require-target", help="Exit with 4 if objective.target is not reached.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 DirOption = Annotated[Path, typer.Option("--dir", help="Where prepared data sets lie.")]
@@ -127,10 +135,15 @@ def run(
     require_target: TargetOption = False,
 ) -> None:
     """Search, from a study to its winner."""
+    from cluster import jobs
     from search.runs import run as run_study
     from search.study import load_study
 
     checked = load_study(study, set_)
+    if jobs.inside_a_job() and not Path(checked.output).is_absolute():
+        output = Path.home() / checked.output
+        typer.echo(f"output: a job's folder goes when it is over; the run is kept in {output}", err=True)
+        checked = load_study(study, [*set_, f"output={output}"])
     _search(lambda views: run_study(checked, address=address, views=views), require_target)
 
 
@@ -169,11 +182,19 @@ def best(run_directory: RunArgument, format_: FormatOption = Format.table) -> No
 
 
 @app.command()
-def status(run_directory: RunArgument, format_: FormatOption = Format.table) -> None:
-    """Say how far a run has come."""
+def status(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.")],
+    format_: FormatOption = Format.table,
+    address: DashboardOption = None,
+) -> None:
+    """Say how far a run has come, or a job on a cluster."""
+    from cluster import jobs
     from results import open_run
     from search import show
 
+    if not run_directory.exists() and (address or jobs.named_address()):
+        typer.echo(show.job(jobs.jobs_at(address), str(run_directory), format_.value), nl=False)
+        return
     typer.echo(show.status(open_run(run_directory), run_directory, format_.value), nl=False)
 
 
@@ -234,6 +255,72 @@ def predict(
         typer.echo(f"{name}: {error}", err=True)
     if table.unreadable:
         raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="As for `run`; with --resume, a run directory there.")],
+    set_: SetOption = [],  # noqa: B006
+    address: DashboardOption = None,
+    resume_: Annotated[bool, typer.Option("--resume", help="Go on with a run that lies on the cluster.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show what it prints, and end as it ends.")] = False,
+) -> None:
+    """Send this folder to a Ray cluster, and have a study searched there."""
+    from cluster import jobs
+    from search import show, submission
+
+    sent = submission.resumed(study, set_) if resume_ else submission.begun(study, set_)
+    there = jobs.jobs_at(address)
+    job_id = submission.send(there, sent)
+    typer.echo(show.submitted(job_id, sent.run_directory, address))
+    if follow:
+        _followed(there, job_id)
+
+
+@app.command("jobs")
+def jobs_(address: DashboardOption = None, format_: FormatOption = Format.table) -> None:
+    """List a cluster's jobs."""
+    from cluster import jobs
+    from search import show
+
+    typer.echo(show.jobs(jobs.jobs_at(address).all(), format_.value), nl=False)
+
+
+@app.command()
+def logs(
+    job: JobArgument,
+    address: DashboardOption = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends, and end as it ends.")] = False,
+) -> None:
+    """Show what a job has printed."""
+    from cluster import jobs
+
+    there = jobs.jobs_at(address)
+    if follow:
+        _followed(there, job)
+    else:
+        typer.echo(there.logs(job), nl=False)
+
+
+@app.command()
+def stop(job: JobArgument, address: DashboardOption = None) -> None:
+    """Have a job end in good order; its run can be resumed."""
+    from cluster import jobs
+    from search import show
+
+    there = jobs.jobs_at(address)
+    before, after = there.get(job), there.stop(job)
+    typer.echo(show.stopped(before, after, address))
+    if not after.ended:
+        raise typer.Exit(1)
+
+
+def _followed(there: Any, job_id: str) -> None:
+    """Show what a job prints until it ends, and end with its exit code."""
+    job = there.follow(job_id, lambda text: typer.echo(text, nl=False))
+    if job.status != "SUCCEEDED":
+        typer.echo(f"{job.id}: {job.status}: {job.message.strip()}", err=True)
+        raise typer.Exit(job.exit_code or 1)
 
 
 def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:

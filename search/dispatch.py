@@ -4,7 +4,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -91,16 +91,12 @@ def _tune(trainable: type[TrialActor], bridge: "_Bridge", resources: Resources, 
         stop=_Reports(bridge),
         callbacks=[_Starts(bridge)],
         num_samples=_MANY,
-        resources_per_trial=PlacementGroupFactory([_bundle(resources)]),
+        resources_per_trial=PlacementGroupFactory([resources.each]),
         reuse_actors=True,
         trial_dirname_creator=lambda slot: slot.trial_id,
         raise_on_failed_trial=False,
         verbose=0,
     )
-
-
-def _bundle(resources: Resources) -> dict[str, float]:
-    return {"CPU": resources.cpu, **({"GPU": resources.gpu} if resources.gpu else {})}
 
 
 class _Bridge:
@@ -173,16 +169,12 @@ class _Bridge:
         if "began" in result:
             self.call(lambda: self.engine.started(assignment), None)
             return False
-        if not self.call(lambda: self._reported(assignment, result["reports"]), True):
+        # Any of them may end the trial; what comes after it is not heard.
+        reports = result["reports"]
+        if not self.call(lambda: any(self.engine.reported(assignment, report) for report in reports), True):
             return False
         self._forget(slot, assignment)
         return not self._assign_next(slot)
-
-    def _reported(self, assignment: Mapping[str, Any], reports: Sequence[dict[str, Any]]) -> bool:
-        """Hand on reports until one of them ends its trial."""
-        if "failure" in reports[-1]:
-            reports[-1]["log_tail"] = trial_log.tail(self.scratch, assignment["number"])
-        return any(self.engine.reported(assignment, report) for report in reports)
 
     def broke_off(self, err: Exception) -> None:
         """Tune has broken off and has ended its actors: who was killed is lost, the others go on where they were."""

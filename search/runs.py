@@ -127,7 +127,7 @@ def _session(
         from search.session import Terms
         from search.winner import crown
 
-        num_slots = num_fitting(cpu=study.resources.cpu, gpu=study.resources.gpu)
+        num_slots = num_fitting(study.resources.each)
         if study.resources.concurrent != "auto":
             num_slots = min(num_slots, study.resources.concurrent)
         log, so_far, first = begin()

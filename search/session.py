@@ -38,7 +38,7 @@ class Terms:
         every_epochs: How often a checkpoint is wanted at least.
         trial_wall_s: After so many seconds the process is ended; None for never.
         num_threads: CPU threads of a trial.
-        gpu: Whether a trial has a share of a GPU.
+        gpu: GPUs of a trial; a fraction for a share of one, 0 for none.
         rungs: The epochs after which a trial may be given up.
         precision: `auto`, `bf16` or `fp32`.
         scratch: A folder for what trials print; None leaves it where Ray puts it.
@@ -52,7 +52,7 @@ class Terms:
     every_epochs: int
     trial_wall_s: float | None
     num_threads: int
-    gpu: bool
+    gpu: float
     rungs: tuple[int, ...] = ()
     precision: str = "auto"
     scratch: str | None = None
@@ -69,7 +69,7 @@ class Terms:
             every_epochs=study.checkpoints.every_epochs,
             trial_wall_s=study.budget.trial_wall,
             num_threads=study.resources.cpu,
-            gpu=study.resources.gpu > 0,
+            gpu=study.resources.gpu,
             rungs=tuple(rungs(study.early_stop)),
             precision=study.precision,
         )

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PositiveFloat,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -194,8 +195,29 @@ class Resources(_Section):
     """What each trial is given."""
 
     cpu: int = Field(1, ge=1, description="CPU cores, which are also its threads.")
-    gpu: float = Field(0, ge=0, description="GPUs; a fraction shares one.")
+    gpu: float = Field(0, ge=0, description="GPUs; a fraction shares one, and so much of its memory.")
+    custom: dict[str, PositiveFloat] = Field({}, description="Other resources that nodes were started with, by name.")
     concurrent: int | Literal["auto"] = Field("auto", description="Trials at once; auto: as many as fit.")
+
+    @field_validator("gpu")
+    @classmethod
+    def _a_share_or_whole_ones(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise PydanticCustomError("gpu", "must be a fraction of one GPU, or a whole number")
+        return value
+
+    @field_validator("custom")
+    @classmethod
+    def _not_known_by_name(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            if name.lower() in ("cpu", "gpu", "memory", "object_store_memory") or not name:
+                raise PydanticCustomError("custom", "must name resources other than cpu, gpu and memory")
+        return value
+
+    @property
+    def each(self) -> dict[str, float]:
+        """What a trial asks of Ray, by Ray's names."""
+        return {"CPU": self.cpu, **({"GPU": self.gpu} if self.gpu else {}), **self.custom}
 
     @field_validator("concurrent")
     @classmethod
@@ -405,6 +427,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "bool_type": "must be true or false",
         "literal_error": f"must be {context.get('expected', '')}",
         "greater_than_equal": f"must be at least {context.get('ge')}",
+        "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "less_than": f"must be below {context.get('lt')}",
         "model_type": "must be a mapping of keys to values",
         "finite_number": "must be a finite number",

@@ -1,4 +1,4 @@
-"""How this process gets its memory from the system."""
+"""How this process gets its memory: from the system, and of a GPU that it shares."""
 
 import ctypes
 import sys
@@ -32,3 +32,15 @@ def keep_freed_memory() -> bool:
     settings = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: 2**30, _TOP_PAD: 64 * 2**20, _ARENA_MAX: 1}
     answers = [mallopt(name, value) for name, value in settings.items()]
     return all(answer == 1 for answer in answers)
+
+
+def keep_to_share(share: float) -> None:
+    """Have this process fail alone, out of memory, where it wants more than its share of a GPU's.
+
+    Args:
+        share: Of the memory of each visible GPU, in (0, 1). What PyTorch's CUDA context takes comes on top.
+    """
+    import torch
+
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.set_per_process_memory_fraction(share, device)

@@ -1,0 +1,56 @@
+"""What a job is sent: the files of a folder, less what its ignore files leave out, counted as Ray will count them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pathspec import PathSpec
+
+from cluster.errors import ClusterError
+
+# Ray's head refuses more (GCS_STORAGE_MAX_SIZE, 2.60), and only after all of it has been packed and sent.
+_MOST_BYTES = 500 * 2**20
+_IGNORE_FILES = (".gitignore", ".rayignore")
+_NUM_NAMED = 3
+
+
+def check_size(folder: Path) -> tuple[int, int]:
+    """The number of files and of bytes, before compression, that a folder comes to.
+
+    Raises:
+        ClusterError: It is too much to be sent; the largest files are named.
+    """
+    sizes = {path: path.lstat().st_size for path in files_sent(folder)}
+    total = sum(sizes.values())
+    if total >= _MOST_BYTES:
+        largest = sorted(sizes, key=lambda path: sizes[path], reverse=True)[:_NUM_NAMED]
+        named = ", ".join(f"{path.relative_to(folder)} ({sizes[path] / 2**20:.0f} MiB)" for path in largest)
+        raise ClusterError(
+            f"the folder that a job is sent must be smaller than {_MOST_BYTES / 2**20:.0f} MiB, "
+            f"got {total / 2**20:.0f} MiB in {str(folder)!r}, the largest being {named}; name what is not needed "
+            "there in .rayignore"
+        )
+    return len(sizes), total
+
+
+def files_sent(folder: Path) -> Iterator[Path]:
+    """The files of a folder that no .gitignore or .rayignore on the way to them leaves out."""
+    return _walk(folder, [])
+
+
+def _walk(folder: Path, rules: list[tuple[Path, "PathSpec[Any]"]]) -> Iterator[Path]:
+    own = [folder / name for name in _IGNORE_FILES if (folder / name).is_file()]
+    rules = rules + [
+        (folder, PathSpec.from_lines("gitignore", path.read_text(encoding="utf-8").splitlines())) for path in own
+    ]
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path, is_folder = Path(entry.path), entry.is_dir(follow_symlinks=False)
+        if any(spec.match_file(f"{path.relative_to(base)}{'/' * is_folder}") for base, spec in rules):
+            continue
+        if is_folder:
+            yield from _walk(path, rules)
+        else:
+            yield path

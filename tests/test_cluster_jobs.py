@@ -1,0 +1,318 @@
+"""Jobs on a cluster: a real one of three nodes with a token, and a fake client for what a real one can't be made to do."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import requests
+
+from cluster import packing
+from cluster.errors import ClusterError
+from cluster.jobs import Jobs, check_version, jobs_at
+from results import open_run
+from search import submission
+from search.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+TOKEN = "a-token-for-tests-0123456789abcdef0123456789"
+Typed = Callable[..., subprocess.CompletedProcess[str]]
+
+
+# What is sent
+
+
+def test_ignore_files_say_what_is_sent(tmp_path: Path) -> None:
+    for name in ("a.py", "data/x", "deep/keep.py", "deep/runs/y", "deep/z.log", ".venv/bin/python"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("12345")
+    (tmp_path / ".gitignore").write_text(".venv/\n/data/\n")
+    (tmp_path / ".rayignore").write_text("runs/\n")
+    (tmp_path / "deep" / ".rayignore").write_text("*.log\n")
+    sent = {path.relative_to(tmp_path).as_posix() for path in packing.files_sent(tmp_path)}
+    assert sent == {".gitignore", ".rayignore", "a.py", "deep/.rayignore", "deep/keep.py"}
+
+
+def test_this_checkout_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_files, num_bytes = packing.check_size(ROOT)
+    assert num_files < 500 and num_bytes < 10 * 2**20
+
+
+def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "big.bin").write_bytes(b"x" * 2**20)
+    monkeypatch.setattr(packing, "_MOST_BYTES", 2**20)
+    message = re.escape(
+        f"the folder that a job is sent must be smaller than 1 MiB, got 1 MiB in {str(tmp_path)!r}, the largest being "
+        "big.bin (1 MiB); name what is not needed there in .rayignore"
+    )
+    with pytest.raises(ClusterError, match=message):
+        packing.check_size(tmp_path)
+
+
+def test_a_study_that_would_not_be_sent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for file in (tmp_path / "there.yaml", tmp_path / "here" / "ignored.yaml", tmp_path / "here" / "mine.yaml"):
+        file.write_text("budget: {trials: 2}\n")
+    Path(".rayignore").write_text("ignored.yaml\n")
+    for name in ("../there.yaml", "ignored.yaml"):
+        with pytest.raises(UsageError, match="a study must lie in the folder that is sent"):
+            submission.begun(name, [])
+    sent = submission.begun("mine.yaml", ["output=/shared"])
+    assert (sent.words, sent.name, sent.run_directory) == (
+        ("run", "mine.yaml", "--set=output=/shared"), "mine", "/shared/mine",
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="must be named by its whole path, got 'runs/mine'"):
+        submission.resumed("runs/mine", [])
+
+
+# A fake client, for what a real cluster can't be made to do
+
+
+class FakeClient:
+    """Ray's job client as far as it is used; each answer may be an error to raise."""
+
+    def __init__(self, error: Exception | None = None, ends: bool = True) -> None:
+        self.jobs: dict[str, SimpleNamespace] = {}
+        self.error = error
+        self.ends = ends
+
+    def _answer(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: Any, metadata: Any) -> str:
+        self._answer()
+        facts = {"entrypoint": entrypoint, "metadata": metadata, "runtime_env": runtime_env}
+        state = {"status": "RUNNING", "message": "", "driver_exit_code": None, "start_time": 1000, "end_time": None}
+        self.jobs[submission_id] = SimpleNamespace(submission_id=submission_id, **facts, **state)
+        return submission_id
+
+    def list_jobs(self) -> list[Any]:
+        self._answer()
+        return list(self.jobs.values())
+
+    def get_job_info(self, job_id: str) -> Any:
+        self._answer()
+        if job_id not in self.jobs:
+            raise RuntimeError(f"Request failed with status code 404: no {job_id}.")
+        return self.jobs[job_id]
+
+    def get_job_logs(self, job_id: str) -> str:
+        self._answer()
+        return "one\ntwo\n"
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        yield "one\n"
+        raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+
+    def stop_job(self, job_id: str) -> bool:
+        if self.ends:
+            self.jobs[job_id].status = "STOPPED"
+        return True
+
+
+def sent_to(client: FakeClient, folder: Path) -> tuple[Jobs, str]:
+    jobs = Jobs(client, "http://head:8265")
+    words = ("run", "my study.yaml", "--set=a={b: 1}")
+    return jobs, jobs.submit(words, folder, packages=[], study="mine", run_directory="~/runs/mine")
+
+
+def test_what_a_job_is_sent(tmp_path: Path) -> None:
+    client = FakeClient()
+    jobs, job_id = sent_to(client, tmp_path)
+    assert re.fullmatch(r"mine-\d{8}-\d{6}-\d{6}", job_id)
+    assert client.jobs[job_id].entrypoint == "python -m search run 'my study.yaml' '--set=a={b: 1}'"
+    # Ray's own patience, 3 s, is too little for a checkpoint.
+    assert client.jobs[job_id].runtime_env["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "30"}
+    assert jobs.get(job_id).run_directory == "~/runs/mine" and jobs.get(job_id).study == "mine"
+    assert [job.id for job in jobs.all()] == [job_id]
+    assert jobs.stop(job_id).status == "STOPPED"
+
+
+def test_a_job_that_does_not_stop_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, job_id = sent_to(FakeClient(ends=False), tmp_path)
+    monkeypatch.setattr("cluster.jobs._STOP_WAIT_S", -10)
+    assert not jobs.stop(job_id).ended
+
+
+def test_a_log_that_breaks_off_is_one_message(tmp_path: Path) -> None:
+    jobs, job_id = sent_to(FakeClient(), tmp_path)
+    heard: list[str] = []
+    with pytest.raises(ClusterError, match="could not do that: WebSocket connection closed unexpectedly"):
+        jobs.follow(job_id, heard.append)
+    assert heard == ["one\n"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (requests.ConnectionError("x"), "a Ray cluster's dashboard must answer at 'http://head:8265', got nothing"),
+        (requests.Timeout("x"), "a Ray cluster's dashboard must answer at 'http://head:8265', got nothing"),
+        (RuntimeError("Request failed with status code 500: boom.\nmore"), "could not do that: Request failed with status code 500: boom."),
+    ],
+)  # fmt: skip
+def test_a_cluster_that_fails_is_one_message(error: Exception, message: str) -> None:
+    with pytest.raises(ClusterError, match=re.escape(message)):
+        Jobs(FakeClient(error), "http://head:8265").all()
+
+
+def test_another_version_of_ray_is_refused() -> None:
+    check_version("2.60.0", "2.60.0", "a")
+    message = "the cluster at 'a' must have this Ray, 2.60.0, got 2.9.3; install the versions of requirements.txt there"
+    with pytest.raises(ClusterError, match=re.escape(message)):
+        check_version("2.60.0", "2.9.3", "a")
+
+
+def test_nobody_at_the_address(type_in: Typed) -> None:
+    for words in (["jobs"], ["logs", "x"], ["stop", "x"], ["status", "x"], ["submit", "quickstart"]):
+        typed = type_in(*words, "--address", "http://127.0.0.1:9")
+        assert typed.returncode == 2
+        assert typed.stderr == (
+            "error: a Ray cluster's dashboard must answer at 'http://127.0.0.1:9', got nothing; "
+            "name its head with --address, like http://head:8265\n"
+        )
+
+
+# A real cluster
+
+
+@pytest.fixture(scope="module")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """Three nodes of one CPU each that ask for a token: their addresses, and the environment that has it."""
+    home = tmp_path_factory.mktemp("home")
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "HOME": str(home)}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = [sys.executable, "-m", "tests.several_nodes", "1", "1", "1"]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    holder = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)  # type: ignore[call-overload]
+    try:
+        addresses = json.loads(holder.stdout.readline())
+        yield SimpleNamespace(home=home, environment=environment, **addresses)
+    finally:
+        holder.communicate("", timeout=60)
+
+
+@pytest.fixture
+def on_cluster(three_nodes: SimpleNamespace) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Type a command in this checkout, with the token and the cluster's address in the environment."""
+
+    def type_(*words: str, cwd: Path = ROOT, timeout: float = 180, **changes: str) -> subprocess.CompletedProcess[str]:
+        environment = {**three_nodes.environment, "RAY_ADDRESS": three_nodes.dashboard, **changes}
+        environment["PYTHONPATH"] = str(ROOT)
+        command = [sys.executable, "-m", *words]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return type_
+
+
+SMALL = ("--set=budget.trials=9", "--set=early_stop.max_epochs=4", "--set=budget.wall=2m")
+
+
+def job_of(typed: subprocess.CompletedProcess[str]) -> str:
+    assert typed.returncode == 0, typed.stderr
+    found = re.match(r"submitted (\S+);", typed.stdout)
+    assert found, typed.stdout
+    return found[1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_submit_and_ray_job_submit_do_what_a_local_run_does(on_cluster: Typed, three_nodes: SimpleNamespace) -> None:
+    ours = on_cluster("search", "submit", "quickstart", "--follow", "--set=name=ours", *SMALL)
+    assert ours.returncode == 0, ours.stdout + ours.stderr
+    assert "~/runs/ours on the cluster" in ours.stdout and "winner: trial" in ours.stdout
+    words = ["python", "-m", "search", "run", "quickstart", "--set=name=rays", *SMALL]
+    rays = on_cluster("ray.scripts.scripts", "job", "submit", "--working-dir", ".", "--", *words)
+    assert rays.returncode == 0, rays.stdout + rays.stderr
+    for name in ("ours", "rays"):
+        run = three_nodes.home / "runs" / name
+        trials = pd.read_parquet(run / "trials.parquet")
+        assert (
+            len(trials) == 9 and trials["node"].nunique() >= 2 and not trials["state"].isin(["failed", "running"]).any()
+        )
+        assert {path.name for path in run.iterdir()} == {
+            "study.yaml", "environment.json", "events", "trials.parquet", "epochs.parquet", "checkpoints", "best",
+        }  # fmt: skip
+    listed = on_cluster("search", "jobs", "--format", "json")
+    assert TOKEN not in listed.stdout + ours.stdout + ours.stderr
+    jobs = json.loads(listed.stdout)
+    assert [(job["status"], job["study"]) for job in jobs] == [("SUCCEEDED", "ours"), ("SUCCEEDED", None)]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_is_stopped_in_good_order_and_resumed(on_cluster: Typed, three_nodes: SimpleNamespace) -> None:
+    long = ("--set=budget.trials=400", "--set=budget.wall=5m", "--set=name=long", "--set=early_stop.name=none")
+    job_id = job_of(on_cluster("search", "submit", "quickstart", *long))
+    run = three_nodes.home / "runs" / "long"
+    deadline = time.monotonic() + 90
+    while not (run / "epochs.parquet").exists() or pd.read_parquet(run / "epochs.parquet").empty:
+        assert time.monotonic() < deadline, on_cluster("search", "logs", job_id).stdout
+        time.sleep(0.5)
+    assert "RUNNING" in on_cluster("search", "status", job_id).stdout
+    stopped = on_cluster("search", "stop", job_id)
+    assert stopped.returncode == 0 and stopped.stdout.startswith(f"{job_id}: STOPPED; go on with: "), stopped.stdout
+    assert open_run(run).ended == "user" and not open_run(run).count("running")
+    again = on_cluster("search", "stop", job_id)
+    assert again.stdout == f"{job_id}: had ended already: STOPPED\n"
+    grown = on_cluster("search", "submit", "~/runs/long", "--resume", "--follow", "--set=budget.trials=3")
+    assert grown.returncode == 0, grown.stdout + grown.stderr
+    assert open_run(run).ended == "trials"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_that_fails_shows_the_end_of_its_log(on_cluster: Typed, tmp_path: Path) -> None:
+    # From a folder that is no checkout: the packages are sent along, the workload is in the folder.
+    (tmp_path / "mine.py").write_text("def train(config, trial):\n    raise ValueError('no luck today')\n")
+    (tmp_path / "mine.yaml").write_text(
+        "workload: mine:train\ndata: null\nobjective: {metric: loss, mode: min}\nspace: {x: {float: [0, 1]}}\n"
+        "budget: {trials: 2}\n"
+    )
+    followed = on_cluster("search", "submit", "mine.yaml", "--follow", cwd=tmp_path)
+    assert followed.returncode == 3, followed.stdout + followed.stderr
+    job_id = re.match(r"submitted (\S+);", followed.stdout)[1]  # type: ignore[index]
+    shown = on_cluster("search", "status", job_id).stdout
+    assert "FAILED" in shown and "the end of what it printed:" in shown and "no luck today" in shown
+    assert "no luck today" in on_cluster("search", "logs", job_id).stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_mistakes_are_one_message(on_cluster: Typed) -> None:
+    for words in (["logs", "nothing"], ["stop", "nothing"], ["status", "nothing"], ["logs", "nothing", "--follow"]):
+        typed = on_cluster("search", *words)
+        assert typed.returncode == 2 and typed.stderr.startswith("error: unknown job 'nothing' at 'http://127.0.0.1:")
+        assert typed.stderr.count("\n") == 1
+    for token in ("another-token-for-tests-0123456789abcdef", ""):
+        refused = on_cluster("search", "jobs", RAY_AUTH_TOKEN=token, RAY_AUTH_MODE="token" if token else "disabled")
+        assert (
+            refused.returncode == 2
+            and "must be given its token, got refused; set RAY_AUTH_MODE=token" in refused.stderr
+        )
+        assert "Traceback" not in refused.stderr and (not token or token not in refused.stderr)
+    wrong = on_cluster("search", "submit", "quickstrat")
+    assert wrong.returncode == 2 and "(did you mean 'quickstart'?)" in wrong.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_was_typed_goes_before_the_environment(
+    three_nodes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    with pytest.raises(ClusterError, match=r"must answer at 'http://127\.0\.0\.1:9'"):
+        jobs_at(None)
+    with pytest.raises(ClusterError, match=f"the cluster at '{three_nodes.dashboard}' must be given its token"):
+        jobs_at(three_nodes.dashboard)
