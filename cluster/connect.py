@@ -6,12 +6,13 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, ClusterWarning
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
 # trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
@@ -34,11 +35,14 @@ _ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[None]:
+def connected(address: str | None = None) -> Iterator[bool]:
     """Join a cluster for the time of the block; without an address, one of our own on this machine.
 
     Args:
         address: As for `ray.init`; the environment's RAY_ADDRESS is the default.
+
+    Yields:
+        Whether it is a cluster that was there, with Ray's dashboard and metrics, and not one of our own.
 
     Raises:
         ClusterError: There is no cluster at the address.
@@ -53,23 +57,41 @@ def connected(address: str | None = None) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        yield
+        yield address != "local"
         return
-    options = {"include_dashboard": False} if address == "local" else {}
+    # A cluster that is joined was started without the settings: its workers get them with this job.
+    options = {"include_dashboard": False} if address == "local" else {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         # Importing Tune takes a second, and joining a cluster is waiting for the most part.
         with ThreadPoolExecutor(1) as beside:
             beside.submit(import_module, "ray.tune")
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except ray.exceptions.AuthenticationError as err:  # its text is long, and may tell where a token lies
+        refused = ValueError("its token was refused; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as there")
+        raise ClusterError(_unreachable(address, refused)) from err
     except (OSError, ValueError, RuntimeError) as err:
         raise ClusterError(_unreachable(address, err)) from err
     if threading.current_thread() is threading.main_thread() and handler is not None:
         signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own in its place.
+    if address != "local":
+        _warn_if_open(ray.get_runtime_context().gcs_address)
     try:
-        yield
+        yield address != "local"
     finally:
         ray.shutdown()
+
+
+def _warn_if_open(address: str) -> None:
+    """Warn of a cluster that others on the network can join as we did: with no token."""
+    host = address.rpartition(":")[0].strip("[]")
+    if os.environ.get("RAY_AUTH_MODE") != "token" and not host.startswith("127.") and host not in ("localhost", "::1"):
+        warnings.warn(
+            f"the cluster at {address} was joined without a token, so whoever reaches it can run what they like there; "
+            "start it with RAY_AUTH_MODE=token and a token in ~/.ray/auth_token on each node",
+            category=ClusterWarning,
+            stacklevel=4,
+        )
 
 
 def _check_answers(address: str) -> None:
@@ -77,7 +99,7 @@ def _check_answers(address: str) -> None:
     if address.startswith(("ray://", "http://", "https://")):
         raise ClusterError(
             f"a cluster's address must be host:port of its head, got {address!r}; "
-            "from outside of the cluster, submit a job: ray job submit --working-dir . -- python -m search run STUDY"
+            "from outside of the cluster, send a job: digitsearch submit STUDY --address http://HEAD:8265"
         )
     host, sign, port = address.rpartition(":")
     if not sign or not port.isdecimal():

@@ -5,6 +5,7 @@ client, and nothing here looks at them.
 """
 
 import asyncio
+import logging
 import os
 import shlex
 import time
@@ -20,9 +21,17 @@ from cluster.packing import check_size
 
 # A driver that is told to stop has its running trials write a checkpoint first; Ray would kill it after 3 s.
 _STOP_WAIT_S = 30
+_START_S = 30.0
 _POLL_S = 0.5
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+# They tell of each file that they leave out.
+_CHATTY = (
+    "ray._private.runtime_env.packaging",
+    "ray._private.runtime_env.working_dir",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
 # In the environment of whatever runs inside of a job (Ray 2.60).
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -65,6 +74,11 @@ class Job:
     ended_at: datetime | None
 
     @property
+    def said(self) -> str:
+        """The first line of the message: of a failed job the rest is a traceback, or what it printed."""
+        return self.message.strip().partition("\n")[0]
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will come of it."""
         return self.status in _ENDED
@@ -100,18 +114,28 @@ class Jobs:
             The job's id.
         """
         check_size(folder)
-        environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S)}
+        variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S)}
+        environment: dict[str, Any] = {"working_dir": str(folder), "env_vars": variables}
+        if packages:  # Ray takes no empty list
+            environment["py_modules"] = list(map(str, packages))
         with self._asked():
-            return self._client.submit_job(
+            return self._as_soon_as_it_is_up(
                 entrypoint=shlex.join(["python", "-m", "search", *words]),
                 submission_id=f"{study}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}",
-                runtime_env={
-                    "working_dir": str(folder),
-                    "py_modules": list(map(str, packages)),
-                    "env_vars": environment,
-                },
+                runtime_env=environment,
                 metadata={"study": study, "run_directory": run_directory},
             )
+
+    def _as_soon_as_it_is_up(self, **job: Any) -> str:
+        """Submit; a cluster that has just been started takes jobs some seconds later."""
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                return self._client.submit_job(**job)
+            except RuntimeError as err:
+                if "No available agent" not in str(err) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_POLL_S)
 
     def all(self) -> list[Job]:
         """All jobs that were submitted to the cluster, oldest first."""
@@ -191,6 +215,8 @@ def jobs_at(address: str | None) -> Jobs:
         import ray
         from ray.job_submission import JobSubmissionClient
 
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
         client = JobSubmissionClient(said)
     # Ray's client knows it and has no public way to say it: `get_version` gives that of its interface.
     check_version(ray.__version__, client._server_ray_version, said)

@@ -12,6 +12,8 @@ from cluster.errors import ClusterError
 # Ray's head refuses more (GCS_STORAGE_MAX_SIZE, 2.60), and only after all of it has been packed and sent.
 _MOST_BYTES = 500 * 2**20
 _IGNORE_FILES = (".gitignore", ".rayignore")
+# What Ray leaves out without being told.
+_NEVER_SENT = [".git", ".venv", "venv", "__pycache__"]
 _NUM_NAMED = 3
 
 
@@ -36,7 +38,7 @@ def check_size(folder: Path) -> tuple[int, int]:
 
 def files_sent(folder: Path) -> Iterator[Path]:
     """The files of a folder that no .gitignore or .rayignore on the way to them leaves out."""
-    return _walk(folder, [])
+    return _walk(folder, [(folder, PathSpec.from_lines("gitignore", _NEVER_SENT))])
 
 
 def _walk(folder: Path, rules: list[tuple[Path, "PathSpec[Any]"]]) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """The command line: one function a verb. It reads what was typed, calls the library, and shows what comes back."""
 
+import os
 import signal
 import sys
 import warnings
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, ClusterWarning
 from results.errors import RunError, RunWarning
 from search import errors
 from spaces import SpaceError
@@ -135,15 +136,11 @@ def run(
     require_target: TargetOption = False,
 ) -> None:
     """Search, from a study to its winner."""
-    from cluster import jobs
     from search.runs import run as run_study
     from search.study import load_study
 
     checked = load_study(study, set_)
-    if jobs.inside_a_job() and not Path(checked.output).is_absolute():
-        output = Path.home() / checked.output
-        typer.echo(f"output: a job's folder goes when it is over; the run is kept in {output}", err=True)
-        checked = load_study(study, [*set_, f"output={output}"])
+    _go_home_from_a_job()
     _search(lambda views: run_study(checked, address=address, views=views), require_target)
 
 
@@ -157,6 +154,7 @@ def resume(
     """Go on with a run that was interrupted, or grow one: --set budget.trials=120."""
     from search.runs import resume as resume_run
 
+    _go_home_from_a_job()
     _search(lambda views: resume_run(run_directory, set_, address=address, views=views), require_target)
 
 
@@ -213,8 +211,6 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all cores]")] = None,
 ) -> None:
     """Train one model without a search."""
-    import os
-
     from search import show, single
     from search.study import Study
 
@@ -319,8 +315,17 @@ def _followed(there: Any, job_id: str) -> None:
     """Show what a job prints until it ends, and end with its exit code."""
     job = there.follow(job_id, lambda text: typer.echo(text, nl=False))
     if job.status != "SUCCEEDED":
-        typer.echo(f"{job.id}: {job.status}: {job.message.strip()}", err=True)
+        typer.echo(f"{job.id}: {job.status}: {job.said}", err=True)
         raise typer.Exit(job.exit_code or 1)
+
+
+def _go_home_from_a_job() -> None:
+    """A job's folder is deleted when the job is over, or replaced: what is relative lies in the home folder instead."""
+    from cluster import jobs
+
+    if jobs.inside_a_job():
+        os.chdir(Path.home())
+        typer.echo(f"a job's folder does not stay: relative folders are those of {Path.home()}", err=True)
 
 
 def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
@@ -365,5 +370,5 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, RunWarning):  # our own; those of libraries are for developers
+    if issubclass(category, RunWarning | ClusterWarning):  # our own; those of libraries are for developers
         typer.echo(f"warning: {message}", err=True)

@@ -119,11 +119,12 @@ def _session(
         wait([loading], timeout=_AT_ONCE_S)
         if loading.done():
             loading.result()
-        stack.enter_context(connected(address))
+        has_metrics = stack.enter_context(connected(address))
         data = loading.result()
         # Not before: how Ray is to listen has to be said before it is imported.
         from search.dispatch import dispatch
         from search.engine import Engine
+        from search.metrics import Metrics
         from search.session import Terms
         from search.winner import crown
 
@@ -132,6 +133,8 @@ def _session(
             num_slots = min(num_slots, study.resources.concurrent)
         log, so_far, first = begin()
         stack.callback(log.close)
+        if has_metrics:
+            views = [*views, stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu"))]
         engine = Engine(study, directory, log, so_far, views, num_slots)
         engine.show(first)
         try:

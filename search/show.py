@@ -150,7 +150,7 @@ def _job_record(found: Job) -> dict[str, Any]:
         "command": found.command,
         **{name: time.isoformat(timespec="seconds") if time else None for name, time in at.items()},
         "exit_code": found.exit_code,
-        "message": found.message.strip().splitlines()[0] if found.message.strip() else "",
+        "message": found.said,
     }
 
 

@@ -44,7 +44,7 @@ def begun(study: str, overrides: Sequence[str]) -> Submission:
     folder = Path.cwd()
     if Path(study).is_file():
         study = _sent(Path(study), folder)
-    # A relative one is put into the home folder there: see the verb `run`.
+    # In a job, what is relative lies in the home folder: see the verb `run`.
     output = checked.output if Path(checked.output).is_absolute() else f"~/{checked.output}"
     words = ("run", study, *(f"--set={override}" for override in overrides))
     return Submission(words, folder, checked.name, f"{output}/{checked.name}")
@@ -65,7 +65,7 @@ def resumed(run_directory: str, overrides: Sequence[str]) -> Submission:
             f"a run on a cluster must be named by its whole path, got {run_directory!r}; "
             "`digitsearch jobs` says where runs lie, like '~/runs/quickstart'"
         )
-    words = ("resume", run_directory, *(f"--set={override}" for override in overrides))
+    words = ("resume", run_directory.removeprefix("~/"), *(f"--set={override}" for override in overrides))
     return Submission(words, Path.cwd(), Path(run_directory).name, run_directory)
 
 

@@ -1,6 +1,7 @@
 """A Ray cluster of several nodes on this machine, as a process of its own: tells its addresses, ends with its input.
 
 python -m tests.several_nodes 1 1 1     three nodes, of one CPU each; the first is the head
+python -m tests.several_nodes 4:1 4:1   two nodes, of four CPUs and one GPU each; both are only said to be there
 """
 
 import json
@@ -16,13 +17,20 @@ def free_port() -> int:
         return int(there.getsockname()[1])
 
 
-def main(cpus: list[int]) -> None:
+def resources(node: str) -> dict[str, int]:
+    num_cpus, _, num_gpus = node.partition(":")
+    # Each node's agent takes jobs at a port; Ray's own choice is one and the same for every cluster of a machine.
+    return {"num_cpus": int(num_cpus), "num_gpus": int(num_gpus or 0), "dashboard_agent_listen_port": free_port()}
+
+
+def main(nodes: list[str]) -> None:
     port = free_port()
-    head = {"num_cpus": cpus[0], "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args={**resources(nodes[0]), **dashboard})
     try:
-        for num_cpus in cpus[1:]:
-            cluster.add_node(num_cpus=num_cpus)
+        for number, node in enumerate(nodes[1:], start=2):
+            # All of 127.0.0.0/8 is this machine: so each node has an address of its own.
+            cluster.add_node(**resources(node), node_ip_address=f"127.0.0.{number}")
         cluster.wait_for_nodes()
         sys.stdout.write(json.dumps({"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}) + "\n")
         sys.stdout.flush()
@@ -32,4 +40,4 @@ def main(cpus: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]])
+    main(sys.argv[1:])

@@ -50,9 +50,10 @@ def fails_in_its_own_way(config: Mapping[str, Any], trial: Trial) -> Any:
 
 
 def dies_once(config: Mapping[str, Any], trial: Trial) -> None:
-    """Kills its own process in its second epoch, the first time."""
+    """Kills its own process in its second epoch, the first time, when the checkpoint of the first has landed."""
     for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
         if epoch == 2 and trial.epoch == 0:
+            time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
         trial.report({"score": config["x"], "began_after": trial.epoch}, _save(str(epoch)))
 

@@ -1,4 +1,4 @@
-"""Jobs on a cluster: a real one of three nodes with a token, and a fake client for what a real one can't be made to do."""
+"""On a cluster: a real one of three nodes with a token, and a fake client for what a real one can't be made to do."""
 
 import json
 import os
@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 import requests
 
+from benchmarks.suggestions import waits
 from cluster import packing
 from cluster.errors import ClusterError
 from cluster.jobs import Jobs, check_version, jobs_at
-from results import open_run
+from results import open_run, read_events
 from search import submission
 from search.errors import UsageError
 
@@ -192,6 +193,7 @@ def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleName
     """Three nodes of one CPU each that ask for a token: their addresses, and the environment that has it."""
     home = tmp_path_factory.mktemp("home")
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "HOME": str(home)}
+    environment["RAY_metrics_report_interval_ms"] = "500"
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = [sys.executable, "-m", "tests.several_nodes", "1", "1", "1"]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -316,3 +318,62 @@ def test_what_was_typed_goes_before_the_environment(
         jobs_at(None)
     with pytest.raises(ClusterError, match=f"the cluster at '{three_nodes.dashboard}' must be given its token"):
         jobs_at(three_nodes.dashboard)
+
+
+HOLDS_AT_ITS_END = """
+import json, sys, time
+import ray
+from search import load_study, run
+
+def hold(run_, event):
+    if event["event"] == "study_ended":
+        nodes = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes()]
+        print(json.dumps(nodes), flush=True)
+        sys.stdin.read()
+
+run(load_study("quickstart", sys.argv[2:]), address=sys.argv[1], views=[hold])
+"""
+
+
+def samples(study: str, endpoints: list[str]) -> dict[str, float]:
+    """What Ray's endpoints say of a study: the metric's name and labels, Ray's own left out, to the value."""
+    found: dict[str, float] = {}
+    for endpoint in endpoints:
+        for line in requests.get(f"http://{endpoint}/metrics", timeout=10).text.splitlines():
+            named = re.match(r"ray_(digitsearch_\w+)\{(.*)\} (\S+)$", line)
+            if named and f'study="{study}"' in named[2]:
+                labels = re.findall(r'\b(state|device|le)="([^"]*)"', named[2])
+                key = named[1] + "".join(f" {name}={value}" for name, value in sorted(labels))
+                found[key] = float(named[3])
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_metrics_agree_with_the_tables(three_nodes: SimpleNamespace, tmp_path: Path) -> None:
+    words = [three_nodes.address, *(word.removeprefix("--set=") for word in SMALL), f"output={tmp_path}", "name=seen"]
+    environment = {**three_nodes.environment, "PYTHONPATH": str(ROOT)}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", HOLDS_AT_ITS_END, *words], cwd=tmp_path, env=environment, text=True, **streams  # type: ignore[call-overload]
+    )  # fmt: skip
+    try:
+        endpoints = json.loads(driver.stdout.readline())
+        num_epochs = sum(event["event"] == "epoch_reported" for event in read_events(tmp_path / "seen"))
+        seen: dict[str, float] = {}
+        deadline = time.monotonic() + 30
+        while seen.get("digitsearch_epochs_total") != num_epochs and time.monotonic() < deadline:
+            time.sleep(0.5)
+            seen = samples("seen", endpoints)
+    finally:
+        errors = driver.communicate("", timeout=60)[1]
+    assert driver.returncode == 0, errors
+    trials, epochs = (pd.read_parquet(tmp_path / "seen" / f"{name}.parquet") for name in ("trials", "epochs"))
+    for state in ("running", "finished", "stopped", "failed", "interrupted"):
+        assert seen[f"digitsearch_trials state={state}"] == (trials["state"] == state).sum()
+    finished = trials[trials["state"] == "finished"]
+    assert seen["digitsearch_best_value"] == finished["metric_val_accuracy"].max()
+    assert seen["digitsearch_epochs_total"] == len(epochs)
+    assert seen["digitsearch_slots_busy"] == 0
+    assert seen["digitsearch_train_seconds_total device=cpu"] == pytest.approx(epochs["epoch_s"].sum())
+    assert seen["digitsearch_slot_wait_seconds_count"] == len(waits(read_events(tmp_path / "seen"), 0)) > 0
