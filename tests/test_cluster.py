@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -188,21 +189,27 @@ def test_nobody_at_the_address(type_in: Typed) -> None:
 # A real cluster
 
 
-@pytest.fixture(scope="module")
-def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """Three nodes of one CPU each that ask for a token: their addresses, and the environment that has it."""
-    home = tmp_path_factory.mktemp("home")
+@contextmanager
+def nodes(home: Path, *each: str) -> Iterator[SimpleNamespace]:
+    """Nodes as tests.several_nodes has them, that ask for a token: their addresses, and the environment that has it."""
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "HOME": str(home)}
     environment["RAY_metrics_report_interval_ms"] = "500"
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    command = [sys.executable, "-m", "tests.several_nodes", "1", "1", "1"]
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, "-m", "tests.several_nodes", *each]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     holder = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)  # type: ignore[call-overload]
     try:
-        addresses = json.loads(holder.stdout.readline())
-        yield SimpleNamespace(home=home, environment=environment, **addresses)
+        yield SimpleNamespace(home=home, environment=environment, **json.loads(holder.stdout.readline()))
     finally:
         holder.communicate("", timeout=60)
+
+
+@pytest.fixture(scope="module")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """Three nodes of one CPU each."""
+    with nodes(tmp_path_factory.mktemp("home"), "1", "1", "1") as found:
+        yield found
 
 
 @pytest.fixture
@@ -211,7 +218,6 @@ def on_cluster(three_nodes: SimpleNamespace) -> Callable[..., subprocess.Complet
 
     def type_(*words: str, cwd: Path = ROOT, timeout: float = 180, **changes: str) -> subprocess.CompletedProcess[str]:
         environment = {**three_nodes.environment, "RAY_ADDRESS": three_nodes.dashboard, **changes}
-        environment["PYTHONPATH"] = str(ROOT)
         command = [sys.executable, "-m", *words]
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
@@ -352,10 +358,9 @@ def samples(study: str, endpoints: list[str]) -> dict[str, float]:
 @pytest.mark.slow
 def test_metrics_agree_with_the_tables(three_nodes: SimpleNamespace, tmp_path: Path) -> None:
     words = [three_nodes.address, *(word.removeprefix("--set=") for word in SMALL), f"output={tmp_path}", "name=seen"]
-    environment = {**three_nodes.environment, "PYTHONPATH": str(ROOT)}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     driver = subprocess.Popen(
-        [sys.executable, "-c", HOLDS_AT_ITS_END, *words], cwd=tmp_path, env=environment, text=True, **streams  # type: ignore[call-overload]
+        [sys.executable, "-c", HOLDS_AT_ITS_END, *words], cwd=tmp_path, env=three_nodes.environment, text=True, **streams  # type: ignore[call-overload]
     )  # fmt: skip
     try:
         endpoints = json.loads(driver.stdout.readline())
@@ -377,3 +382,36 @@ def test_metrics_agree_with_the_tables(three_nodes: SimpleNamespace, tmp_path: P
     assert seen["digitsearch_slots_busy"] == 0
     assert seen["digitsearch_train_seconds_total device=cpu"] == pytest.approx(epochs["epoch_s"].sum())
     assert seen["digitsearch_slot_wait_seconds_count"] == len(waits(read_events(tmp_path / "seen"), 0)) > 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_shares_of_gpus(tmp_path: Path) -> None:
+    (tmp_path / "shares.yaml").write_text(
+        "workload: workloads_for_tests:says_its_gpu\ndata: null\nobjective: {metric: score}\nspace: {x: {float: [0, 1]}}\n"
+        "early_stop: {name: none, max_epochs: 1}\nbudget: {trials: 24}\nresources: {gpu: 0.25}\n"
+    )
+    with nodes(tmp_path, "4:1", "4:1") as two_nodes:
+
+        def search(*words: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "search", "run", "shares.yaml", "--address", two_nodes.address, *words]
+            return subprocess.run(
+                command, cwd=tmp_path, env=two_nodes.environment, capture_output=True, text=True, timeout=120
+            )
+
+        began = time.monotonic()
+        refused = search("--set=resources.gpu=2", "--set=name=refused")
+        assert time.monotonic() - began < 10
+        assert (refused.returncode, refused.stderr) == (
+            2,
+            "error: resources: a node must have 1 CPU and 2 GPU for one trial, got 4 CPU and 1 GPU; 4 CPU and 1 GPU; "
+            "lower resources.cpu or resources.gpu\n",
+        )
+        done = search()
+        assert done.returncode == 0, done.stderr
+    trials = pd.read_parquet(tmp_path / "runs" / "shares" / "trials.parquet")
+    assert len(trials) == 24 and (trials["metric_gpu"] == 0).all(), "the one GPU that each node has"
+    for node, here in trials.groupby("node"):
+        at_once = [((here["started_at"] <= at) & (at < here["ended_at"])).sum() for at in here["started_at"]]
+        assert max(at_once) == 4, (node, at_once)
+    assert trials["node"].nunique() == 2
