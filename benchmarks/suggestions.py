@@ -63,6 +63,6 @@ BENCHMARK = Benchmark(
     variants={"ours": _ours},
     lines=[
         Line("a free slot's wait, median", "wait_median_ms", "ours", at_most=20),
-        Line("a free slot's wait, 95th percentile", "wait_p95_ms", "ours"),
+        Line("a free slot's wait, 95th percentile", "wait_p95_ms", "ours", at_most=20),
     ],
 )

@@ -114,26 +114,27 @@ def _unreachable(address: str, err: Exception) -> str:
     return f"a Ray cluster must be reachable at {address!r}, got: {err}; leave the address out to run on this machine"
 
 
-def num_fitting(asked: Mapping[str, float]) -> int:
+def num_fitting(asked: Mapping[str, float], *, wait: bool = False) -> int:
     """How many trials the joined cluster can run at once.
 
     Args:
         asked: What each asks for, by Ray's names: CPU, GPU, and what nodes were started with besides.
+        wait: Whether a node that could run one may come later; then there is one at least.
 
     Raises:
-        ClusterError: No node could ever run one.
+        ClusterError: No node could run one, and none is waited for.
     """
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     count = sum(min(_times(node.get(name, 0), amount) for name, amount in asked.items()) for node in nodes)
-    if count:
-        return count
+    if count or wait:
+        return max(count, 1)
     names = list(dict.fromkeys(["CPU", "GPU", *asked]))
     has = "; ".join(_listed({name: node.get(name, 0) for name in names}) for node in nodes)
     raise ClusterError(
         f"resources: a node must have {_listed(asked)} for one trial, got {has}; "
-        f"lower {' or '.join(f'resources.{_key(name)}' for name in asked)}"
+        f"lower {' or '.join(f'resources.{_key(name)}' for name in asked)}, or --wait for a node that joins"
     )
 
 

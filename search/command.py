@@ -72,6 +72,9 @@ DashboardOption = Annotated[
         help="Address of the cluster's dashboard, like http://head:8265; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS.",
     ),
 ]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait for a node on which a trial fits, if there is none yet.")
+]
 TargetOption = Annotated[bool, typer.Option("--require-target", help="Exit with 4 if objective.target is not reached.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 DirOption = Annotated[Path, typer.Option("--dir", help="Where prepared data sets lie.")]
@@ -133,6 +136,7 @@ def run(
     study: StudyArgument,
     set_: SetOption = [],  # noqa: B006
     address: AddressOption = None,
+    wait: WaitOption = False,
     require_target: TargetOption = False,
 ) -> None:
     """Search, from a study to its winner."""
@@ -141,7 +145,7 @@ def run(
 
     checked = load_study(study, set_)
     _go_home_from_a_job()
-    _search(lambda views: run_study(checked, address=address, views=views), require_target)
+    _search(lambda views: run_study(checked, address=address, wait_for_nodes=wait, views=views), require_target)
 
 
 @app.command()
@@ -149,13 +153,16 @@ def resume(
     run_directory: RunArgument,
     set_: SetOption = [],  # noqa: B006
     address: AddressOption = None,
+    wait: WaitOption = False,
     require_target: TargetOption = False,
 ) -> None:
     """Go on with a run that was interrupted, or grow one: --set budget.trials=120."""
     from search.runs import resume as resume_run
 
     _go_home_from_a_job()
-    _search(lambda views: resume_run(run_directory, set_, address=address, views=views), require_target)
+    _search(
+        lambda views: resume_run(run_directory, set_, address=address, wait_for_nodes=wait, views=views), require_target
+    )
 
 
 @app.command()
@@ -259,13 +266,15 @@ def submit(
     set_: SetOption = [],  # noqa: B006
     address: DashboardOption = None,
     resume_: Annotated[bool, typer.Option("--resume", help="Go on with a run that lies on the cluster.")] = False,
+    wait: WaitOption = False,
     follow: Annotated[bool, typer.Option("--follow", help="Show what it prints, and end as it ends.")] = False,
 ) -> None:
     """Send this folder to a Ray cluster, and have a study searched there."""
     from cluster import jobs
     from search import show, submission
 
-    sent = submission.resumed(study, set_) if resume_ else submission.begun(study, set_)
+    options = ["--wait"] if wait else []
+    sent = submission.resumed(study, set_, options) if resume_ else submission.begun(study, set_, options)
     there = jobs.jobs_at(address)
     job_id = submission.send(there, sent)
     typer.echo(show.submitted(job_id, sent.run_directory, address))

@@ -33,12 +33,15 @@ class Outcome:
     signal: int | None = None
 
 
-def run(study: Study, *, address: str | None = None, views: Sequence[View] = ()) -> Outcome:
+def run(
+    study: Study, *, address: str | None = None, wait_for_nodes: bool = False, views: Sequence[View] = ()
+) -> Outcome:
     """Search, from the beginning to the winner.
 
     Args:
         study: What to search; `load_study` reads one.
         address: Of a Ray cluster; without one, RAY_ADDRESS, else a private cluster on this machine.
+        wait_for_nodes: Whether a node on which a trial fits may join later; else there must be one at the beginning.
         views: Called with the run and each new event.
 
     Raises:
@@ -58,11 +61,16 @@ def run(study: Study, *, address: str | None = None, views: Sequence[View] = ())
                 f"or give this run another name: {other}"
             )
         check_writable(directory)
-        return _session(study, directory, lambda: create(study), address, views)
+        return _session(study, directory, lambda: create(study), address, wait_for_nodes, views)
 
 
 def resume(
-    run_directory: Path, overrides: Sequence[str] = (), *, address: str | None = None, views: Sequence[View] = ()
+    run_directory: Path,
+    overrides: Sequence[str] = (),
+    *,
+    address: str | None = None,
+    wait_for_nodes: bool = False,
+    views: Sequence[View] = (),
 ) -> Outcome:
     """Go on with a run that was interrupted, or that is to be grown. Trials that have ended are not run again.
 
@@ -70,6 +78,7 @@ def resume(
         run_directory: Of an earlier `run`, moved or not.
         overrides: `budget.trials=120` and the like.
         address: As for `run`.
+        wait_for_nodes: As for `run`.
         views: As for `run`.
 
     Raises:
@@ -86,7 +95,9 @@ def resume(
         grown = any(getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space"))
         if past.winner and not grown:
             return Outcome(past, run_directory, past.ended or "trials")
-        return _session(study, run_directory, lambda: take_up(study, directory, log, past), address, views)
+        return _session(
+            study, run_directory, lambda: take_up(study, directory, log, past), address, wait_for_nodes, views
+        )
 
 
 def _check_may_change(overrides: Sequence[str]) -> None:
@@ -106,6 +117,7 @@ def _session(
     directory: Path,
     begin: Callable[[], tuple[EventLog, Run, Event]],
     address: str | None,
+    wait_for_nodes: bool,
     views: Sequence[View],
 ) -> Outcome:
     from cluster.connect import connected, num_fitting
@@ -128,7 +140,7 @@ def _session(
         from search.session import Terms
         from search.winner import crown
 
-        num_slots = num_fitting(study.resources.each)
+        num_slots = num_fitting(study.resources.each, wait=wait_for_nodes)
         if study.resources.concurrent != "auto":
             num_slots = min(num_slots, study.resources.concurrent)
         log, so_far, first = begin()

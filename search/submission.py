@@ -32,8 +32,13 @@ class Submission:
     run_directory: str
 
 
-def begun(study: str, overrides: Sequence[str]) -> Submission:
+def begun(study: str, overrides: Sequence[str], options: Sequence[str] = ()) -> Submission:
     """A new search, of a study that is checked here first.
+
+    Args:
+        study: A built-in one, or a file in the folder that is sent.
+        overrides: As for `run`.
+        options: Of `run`, like --wait.
 
     Raises:
         StudyError: It is none.
@@ -46,16 +51,17 @@ def begun(study: str, overrides: Sequence[str]) -> Submission:
         study = _sent(Path(study), folder)
     # In a job, what is relative lies in the home folder: see the verb `run`.
     output = checked.output if Path(checked.output).is_absolute() else f"~/{checked.output}"
-    words = ("run", study, *(f"--set={override}" for override in overrides))
+    words = ("run", study, *options, *(f"--set={override}" for override in overrides))
     return Submission(words, folder, checked.name, f"{output}/{checked.name}")
 
 
-def resumed(run_directory: str, overrides: Sequence[str]) -> Submission:
+def resumed(run_directory: str, overrides: Sequence[str], options: Sequence[str] = ()) -> Submission:
     """More of a run that lies on the cluster.
 
     Args:
         run_directory: There; absolute, or in the home folder, like ~/runs/mnist.
         overrides: As for `resume`.
+        options: Of `resume`, like --wait.
 
     Raises:
         UsageError: It is relative to a folder that goes when a job is over.
@@ -65,7 +71,7 @@ def resumed(run_directory: str, overrides: Sequence[str]) -> Submission:
             f"a run on a cluster must be named by its whole path, got {run_directory!r}; "
             "`digitsearch jobs` says where runs lie, like '~/runs/quickstart'"
         )
-    words = ("resume", run_directory.removeprefix("~/"), *(f"--set={override}" for override in overrides))
+    words = ("resume", run_directory.removeprefix("~/"), *options, *(f"--set={override}" for override in overrides))
     return Submission(words, Path.cwd(), Path(run_directory).name, run_directory)
 
 

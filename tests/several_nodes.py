@@ -1,5 +1,7 @@
 """A Ray cluster of several nodes on this machine, as a process of its own: tells its addresses, ends with its input.
 
+Each line of its input is another node that joins.
+
 python -m tests.several_nodes 1 1 1     three nodes, of one CPU each; the first is the head
 python -m tests.several_nodes 4:1 4:1   two nodes, of four CPUs and one GPU each; both are only said to be there
 """
@@ -34,7 +36,8 @@ def main(nodes: list[str]) -> None:
         cluster.wait_for_nodes()
         sys.stdout.write(json.dumps({"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}) + "\n")
         sys.stdout.flush()
-        sys.stdin.read()  # until whoever started this is done with it, or dead
+        for number, line in enumerate(sys.stdin, start=len(nodes) + 1):  # until whoever started this is done, or dead
+            cluster.add_node(**resources(line.strip()), node_ip_address=f"127.0.0.{number}")
     finally:
         cluster.shutdown()
 

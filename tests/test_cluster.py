@@ -200,7 +200,13 @@ def nodes(home: Path, *each: str) -> Iterator[SimpleNamespace]:
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     holder = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)  # type: ignore[call-overload]
     try:
-        yield SimpleNamespace(home=home, environment=environment, **json.loads(holder.stdout.readline()))
+        addresses = json.loads(holder.stdout.readline())
+
+        def join(node: str) -> None:
+            holder.stdin.write(f"{node}\n")
+            holder.stdin.flush()
+
+        yield SimpleNamespace(home=home, environment=environment, join=join, **addresses)
     finally:
         holder.communicate("", timeout=60)
 
@@ -405,7 +411,7 @@ def test_shares_of_gpus(tmp_path: Path) -> None:
         assert (refused.returncode, refused.stderr) == (
             2,
             "error: resources: a node must have 1 CPU and 2 GPU for one trial, got 4 CPU and 1 GPU; 4 CPU and 1 GPU; "
-            "lower resources.cpu or resources.gpu\n",
+            "lower resources.cpu or resources.gpu, or --wait for a node that joins\n",
         )
         done = search()
         assert done.returncode == 0, done.stderr
@@ -415,3 +421,25 @@ def test_shares_of_gpus(tmp_path: Path) -> None:
         at_once = [((here["started_at"] <= at) & (at < here["ended_at"])).sum() for at in here["started_at"]]
         assert max(at_once) == 4, (node, at_once)
     assert trials["node"].nunique() == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_node_that_joins_is_waited_for_and_used(tmp_path: Path) -> None:
+    words = ["run", "quickstart", "--wait", "--set=resources.cpu=2", "--set=name=late", *SMALL]
+    with nodes(tmp_path, "1") as one_node:
+        command = [sys.executable, "-m", "search", *words, "--address", one_node.address]
+        driver = subprocess.Popen(
+            command, cwd=tmp_path, env=one_node.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        log = tmp_path / "runs" / "late" / "events" / "log.jsonl"
+        deadline = time.monotonic() + 60
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(2)
+        assert driver.poll() is None and "trial_started" not in log.read_text()
+        one_node.join("2")
+        _, errors = driver.communicate(timeout=120)
+        assert driver.returncode == 0, errors
+    trials = pd.read_parquet(tmp_path / "runs" / "late" / "trials.parquet")
+    assert len(trials) == 9 and set(trials["node"]) == {"127.0.0.2"}

@@ -148,7 +148,7 @@ def test_a_gpu_where_there_is_none(type_in: Typed, tmp_path: Path) -> None:
     assert typed.returncode == 2
     assert re.fullmatch(
         r"error: resources: a node must have 1 CPU and 1 GPU for one trial, got \d+ CPU and 0 GPU; "
-        r"lower resources.cpu or resources.gpu\n",
+        r"lower resources.cpu or resources.gpu, or --wait for a node that joins\n",
         typed.stderr,
     )
     assert not list(tmp_path.iterdir())

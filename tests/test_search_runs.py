@@ -259,7 +259,9 @@ def test_a_gpu_where_there_is_none_is_refused_and_nothing_is_left_behind(tmp_pat
     with pytest.raises(ClusterError) as raised:
         run(load_study("quickstart", ["resources.gpu=1", f"output={tmp_path}"]))
     assert str(raised.value).startswith("resources: a node must have 1 CPU and 1 GPU for one trial, got ")
-    assert str(raised.value).endswith(" CPU and 0 GPU; lower resources.cpu or resources.gpu")
+    assert str(raised.value).endswith(
+        " CPU and 0 GPU; lower resources.cpu or resources.gpu, or --wait for a node that joins"
+    )
     assert not list(tmp_path.iterdir())
 
 
