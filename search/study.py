@@ -96,6 +96,7 @@ _HARD_LIMITS: dict[str, tuple[float, float]] = {
     "rotation_deg": (0.0, 180.0),
     "shift": (0.0, 1.0),
     "scale": (0.0, 0.95),
+    "elastic": (0.0, 0.5),
     "averaging": (0.0, 1000.0),
 }
 

@@ -31,5 +31,6 @@ DIGITS = Space(
         "shift": Float(0.0, 0.12, when={"augment": (True,)}),
         "scale": Float(0.0, 0.2, when={"augment": (True,)}),
         "averaging": Float(0.0, 1.0),  # memory of the averaged weights, in epochs
+        "elastic": Float(0.0, 0.06, when={"augment": (True,)}),
     }
 )

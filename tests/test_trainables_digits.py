@@ -18,7 +18,7 @@ from search import load_study
 from search.workloads import whole_configuration
 from spaces import DIGITS
 from trainables import Data, ModelError, Save, Trial, digits, epoch, model, networks
-from trainables.augment import affine
+from trainables.augment import warp
 from trainables.datasets import carve, load_part
 from trainables.optimizers import Optimizer, learning_rate_factor
 
@@ -136,15 +136,23 @@ def test_schedules_end_with_the_training(schedule: str) -> None:
     assert (curve[0] < 0.1) == (schedule == "one_cycle")
 
 
-def test_affine_moves_each_image_by_its_own_amount() -> None:
+def test_warp_moves_each_image_by_its_own_amount() -> None:
     images = torch.zeros(64, 1, 28, 28)
     images[:, :, 10:18, 13:15] = 1.0
-    moved = affine(images, torch.Generator().manual_seed(0), rotation_deg=10, shift=0.1, scale=0.1)
+    moved = warp(images, torch.Generator().manual_seed(0), rotation_deg=10, shift=0.1, scale=0.1)
     assert moved.shape == images.shape and len({tuple(image.flatten().tolist()) for image in moved}) == 64
     rows = (moved * torch.arange(28.0).view(1, 1, 28, 1)).sum((1, 2, 3)) / moved.sum((1, 2, 3))
     assert (rows - 13.5).abs().max() <= 0.1 * 28 + 1
-    still = affine(images, torch.Generator().manual_seed(0), rotation_deg=0, shift=0, scale=0)
+    still = warp(images, torch.Generator().manual_seed(0), rotation_deg=0, shift=0, scale=0)
     assert torch.allclose(still, images, atol=1e-5)
+
+
+def test_bends_displace_by_a_share_of_the_side_and_smoothly() -> None:
+    ramp = torch.arange(28.0).expand(256, 1, 28, 28).contiguous()  # each pixel says where it comes from
+    bent = warp(ramp, torch.Generator().manual_seed(0), rotation_deg=0, shift=0, scale=0, elastic=0.03)
+    by_px = (bent - ramp)[:, 0, 6:-6, 6:-6]  # away from the frame's edge, beyond which there is nothing
+    assert by_px.std().item() == pytest.approx(0.03 * 28, rel=0.4) and abs(by_px.mean().item()) < 0.1
+    assert by_px.diff(dim=1).abs().max() < 1, "neighbours go the same way: nothing is torn"
 
 
 def test_normalising_gives_mean_0_and_deviation_1(data: Data) -> None:

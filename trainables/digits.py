@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from trainables.augment import affine
+from trainables.augment import warp
 from trainables.average import Average
 from trainables.epoch import Placed, normalise, num_steps, place, train_epoch
 from trainables.networks import build, num_parameters
@@ -45,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "rotation_deg": 5.0,
     "shift": 0.04,
     "scale": 0.05,
+    "elastic": 0.0,
     "averaging": 0.1,
 }
 
@@ -174,10 +175,10 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 def _augmentation(config: Mapping[str, Any], data: Data) -> Callable[[Tensor, Generator], Tensor]:
     background = data.mean / data.std  # what normalising a black pixel gives, with the other sign
-    amounts = {name: config[name] for name in ("rotation_deg", "shift", "scale")}
+    amounts = {name: config[name] for name in ("rotation_deg", "shift", "scale", "elastic")}
 
     def augment(inputs: Tensor, generator: Generator) -> Tensor:
-        return affine(inputs.add_(background), generator, **amounts).sub_(background)
+        return warp(inputs.add_(background), generator, **amounts).sub_(background)
 
     return augment
 
