@@ -1,5 +1,6 @@
 """Checkpoints on the disk: written whole or not at all, checked before they are used, deleted."""
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Sequence
@@ -28,9 +29,26 @@ def publish(run_directory: Path, name: str, written: Path) -> dict[str, str]:
     (run_directory / "checkpoints").mkdir(exist_ok=True)
     folder.parent.mkdir(exist_ok=True)
     digest = folder_sha256(written)
-    shutil.move(written, unfinished)
+    _move(written, unfinished)
     unfinished.rename(folder)
     return {"path": name, "sha256": digest}
+
+
+def _move(folder: Path, to: Path) -> None:
+    try:
+        folder.rename(to)
+        return
+    except OSError as err:
+        if err.errno != errno.EXDEV:
+            raise
+    # To another disk; file by file, since shutil's copytree gathers what goes wrong and loses its errno.
+    to.mkdir()
+    for path in sorted(folder.rglob("*")):
+        there = to / path.relative_to(folder)
+        if path.is_dir():
+            there.mkdir()
+        else:
+            shutil.copyfile(path, there)
 
 
 def is_whole(run_directory: Path, epoch: Epoch) -> bool:
