@@ -50,7 +50,7 @@ def waits(events: Iterable[Event], first: int) -> list[float]:
         if event.get("number", -1) < first:
             continue
         at = datetime.fromisoformat(event["at"])
-        if event["event"] == "trial_ended":
+        if event["event"] in ("trial_ended", "attempt_failed"):
             free.append(at)
         elif event["event"] == "trial_started" and free:
             found.append((at - free.popleft()).total_seconds())

@@ -51,7 +51,7 @@ def connected(address: str | None = None) -> Iterator[bool]:
     # What Ray and Tune would log as an error is told by the one message of ours that says what became of it.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    _check_answers(address)
+    check_answers(address)
     if address == "local" and "ray" not in sys.modules:
         os.environ.setdefault(*_ON_LOOPBACK)
     import ray
@@ -94,7 +94,7 @@ def _warn_if_open(address: str) -> None:
         )
 
 
-def _check_answers(address: str) -> None:
+def check_answers(address: str) -> None:
     """Raise ClusterError if nobody listens at host:port; Ray itself would go on trying for minutes."""
     if address.startswith(("ray://", "http://", "https://")):
         raise ClusterError(

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.connect import check_answers
 from cluster.errors import ClusterError
 from cluster.packing import check_size
 
@@ -194,7 +195,7 @@ class Jobs:
             try:
                 yield
             except RuntimeError as err:
-                if job_id and "404" in str(err):
+                if job_id and "status code 404" in str(err):
                     known = ", ".join(job.id for job in self.all()[-5:]) or "none"
                     raise ClusterError(f"unknown job {job_id!r} at {self._address!r}; the latest are: {known}") from err
                 raise
@@ -210,6 +211,13 @@ def jobs_at(address: str | None) -> Jobs:
         ClusterError: Nobody answers there, the token is refused, or the cluster has another version of Ray.
     """
     said = address or named_address() or "http://127.0.0.1:8265"
+    scheme, sign, _ = said.partition("://")
+    if sign and scheme not in ("http", "https", "ray"):
+        raise ClusterError(f"a cluster's address must be like http://head:8265, got {said!r}")
+    if address and not sign:
+        said = f"http://{said}"
+    elif not sign:
+        check_answers(said)  # Ray itself would go on trying for minutes
     with _explained(said), _alone_at(said):
         # Seconds: the command line imports this module when it has to.
         import ray
@@ -254,7 +262,8 @@ def _alone_at(address: str) -> Iterator[None]:
 
 @contextmanager
 def _explained(address: str) -> Iterator[None]:
-    from ray.exceptions import AuthenticationError
+    from aiohttp import ClientError
+    from ray.exceptions import AuthenticationError, RayError
     from requests import RequestException
 
     try:
@@ -269,7 +278,7 @@ def _explained(address: str) -> Iterator[None]:
             f"a Ray cluster's dashboard must answer at {address!r}, got nothing; "
             "name its head with --address, like http://head:8265"
         ) from err
-    except (RuntimeError, ValueError) as err:
+    except (ClientError, RayError, RuntimeError, ValueError) as err:
         said = str(err).strip().splitlines()
         raise ClusterError(
             f"the cluster at {address!r} could not do that: {said[0] if said else type(err).__name__}"

@@ -1,6 +1,7 @@
 """What a job is sent: the files of a folder, less what its ignore files leave out, counted as Ray will count them."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,23 @@ def files_sent(folder: Path) -> Iterator[Path]:
 
 def _walk(folder: Path, rules: list[tuple[Path, "PathSpec[Any]"]]) -> Iterator[Path]:
     own = [folder / name for name in _IGNORE_FILES if (folder / name).is_file()]
-    rules = rules + [
-        (folder, PathSpec.from_lines("gitignore", path.read_text(encoding="utf-8").splitlines())) for path in own
-    ]
+    rules = rules + [(folder, _rules(path)) for path in own]
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        path, is_folder = Path(entry.path), entry.is_dir(follow_symlinks=False)
-        if any(spec.match_file(f"{path.relative_to(base)}{'/' * is_folder}") for base, spec in rules):
+        path = Path(entry.path)
+        # As Ray does it: links are followed, and of a folder that a rule names with a slash at its end each file is
+        # asked for.
+        if any(spec.match_file(str(path.relative_to(base))) for base, spec in rules):
             continue
-        if is_folder:
+        if entry.is_dir():
             yield from _walk(path, rules)
         else:
             yield path
+
+
+def _rules(path: Path) -> "PathSpec[Any]":
+    try:
+        return PathSpec.from_lines("gitignore", path.read_text(encoding="utf-8").splitlines())
+    except (ValueError, re.error) as err:  # no UTF-8, or no pattern
+        raise ClusterError(f"{str(path)!r} must hold patterns like runs/ or *.log, a line each, got: {err}") from err

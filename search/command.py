@@ -197,7 +197,8 @@ def status(
     from results import open_run
     from search import show
 
-    if not run_directory.exists() and (address or jobs.named_address()):
+    is_one_word = len(run_directory.parts) == 1
+    if is_one_word and not run_directory.exists() and (address or jobs.named_address()):
         typer.echo(show.job(jobs.jobs_at(address), str(run_directory), format_.value), nl=False)
         return
     typer.echo(show.status(open_run(run_directory), run_directory, format_.value), nl=False)

@@ -55,7 +55,7 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
         StudyFailed: Ray itself broke off, again and again.
         OSError: The log or the tables could not be written; as the engine raised it, not wrapped by Tune.
     """
-    with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch, _quick_turns():
+    with tempfile.TemporaryDirectory(prefix="digitsearch-", ignore_cleanup_errors=True) as scratch, _quick_turns():
         bridge = _Bridge(engine, scratch, resources)
         trainable = tune.with_parameters(TrialActor, terms=replace(terms, scratch=scratch), data=data)
         for attempt in range(_MOST_BREAKS):

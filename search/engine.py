@@ -135,7 +135,8 @@ class Engine:
         """Take in the suggestion that is being made, once it is there, and tell the sampler what it did not know."""
         if self._coming is None:
             return
-        config, self._coming = self._coming.result(), None
+        coming, self._coming = self._coming, None
+        config = coming.result()
         number = len(self.run.trials)
         seed = derived(self._study.sampler.seed, "trial", number)
         self.record("trial_suggested", number=number, config=config, seed=seed)
@@ -145,9 +146,9 @@ class Engine:
     def _tell(self) -> None:
         """Tell the sampler of the trials that have ended, unless it is at work: then it is told when it is done."""
         if self._coming is None:
-            for trial in self._untold:
+            while self._untold:
+                trial = self._untold.pop(0)
                 self._suggester.tell(trial.number, str(trial.state), self.run.value(trial), self.run.curve(trial))
-            self._untold.clear()
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.

@@ -21,7 +21,8 @@ class Metrics:
 
     digitsearch_trials (by `state`), digitsearch_best_value, digitsearch_epochs_total (their rate is reports a second),
     digitsearch_slots_busy, digitsearch_train_seconds_total (by `device`), digitsearch_slot_wait_seconds (from a trial's
-    end to the start of the next in its slot, the time for its suggestion included). All carry the label `study`.
+    end to the start of the next in its slot, the time for its suggestion included). All carry the label `study`, and
+    Ray puts `ray_` before each name.
 
     Args:
         run: The run so far; its trials count.
@@ -39,6 +40,7 @@ class Metrics:
         self._wait_s = Histogram("digitsearch_slot_wait_seconds", "A free slot's wait.", _WAITS_S, _LABELS)
         self._states = {number: trial.state for number, trial in run.trials.items() if trial.state}
         self._counts = {state: run.count(state) for state in STATES}
+        self._training: set[int] = set()  # a trial whose process died stays `running`, and keeps no slot
         self._free_since: deque[datetime] = deque()
         for epoch in (epoch for trial in run.trials.values() for epoch in trial.epochs):
             self._reported(epoch.epoch_s)
@@ -59,12 +61,15 @@ class Metrics:
         """Take in an event."""
         if event["event"] == "epoch_reported":
             self._reported(event["epoch_s"])
-        elif event["event"] in ("trial_started", "trial_ended"):
+        elif event["event"] in ("trial_started", "trial_ended", "attempt_failed"):
             at, number = datetime.fromisoformat(event["at"]), event["number"]
-            if event["event"] == "trial_ended":
+            if event["event"] != "trial_started":
                 self._free_since.append(at)
-            elif self._free_since:
-                self._wait_s.observe((at - self._free_since.popleft()).total_seconds(), self._labels)
+                self._training.discard(number)
+            else:
+                self._training.add(number)
+                if self._free_since:
+                    self._wait_s.observe((at - self._free_since.popleft()).total_seconds(), self._labels)
             self._move(number, str(run.trials[number].state))
             self._look_at_best(run)
 
@@ -88,6 +93,6 @@ class Metrics:
         while not self._over.wait(_REPEAT_S):
             for state, count in self._counts.items():
                 self._trials.set(count, {**self._labels, "state": state})
-            self._busy.set(self._counts["running"], self._labels)
+            self._busy.set(len(self._training), self._labels)
             if self._best_value is not None:
                 self._best.set(self._best_value, self._labels)

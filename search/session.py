@@ -85,8 +85,8 @@ class Session:
     The thread waits only where its trial may be ended: at a rung, at the last epoch, at a number that is none.
     Elsewhere it runs on while its reports travel. A checkpoint is written to this machine's temporary folder in the
     training's thread, since what it is made of changes in the next step; another thread takes it to the run directory,
-    wherever that is, and then hands out its report. The next report waits for that: a process that dies loses one epoch
-    at most that it had saved.
+    wherever that is, and then hands out its report. The next checkpoint waits until that has been taken: a process that
+    dies loses one at most.
 
     Args:
         train: The workload's function.
@@ -105,6 +105,8 @@ class Session:
         self.waits = False  # whether the function stands still at a report that has been handed out
         self._stopped = False
         self._publishing: threading.Thread | None = None
+        self._taken = threading.Event()  # whether the last report with a checkpoint has been handed out
+        self._taken.set()
         self._resumed_at = time.perf_counter()
         checkpoint = assignment["checkpoint"]
         trial = Trial(
@@ -135,6 +137,8 @@ class Session:
             while not self._waits_at(reports[-1]):
                 reports.append(self._reports.get_nowait())
         self.waits = self._waits_at(reports[-1])
+        if any(report.get("checkpoint") for report in reports):
+            self._taken.set()
         if reports[-1].get("epoch") == self._terms.max_epochs:
             # Let the function come to its own end: what it does after its last report is part of it.
             self._go_on.release()
@@ -159,6 +163,7 @@ class Session:
             while True:
                 self._reports.get_nowait()
         self._go_on.release()
+        self._taken.set()
 
     def join(self, timeout_s: float) -> bool:
         """Whether the function, and what it leaves to be written, has come to its end within the time."""
@@ -201,6 +206,11 @@ class Session:
         if written is None:
             self._reports.put(report)
         else:
+            self._taken.wait()
+            if self._stopped:
+                shutil.rmtree(written.parent, ignore_errors=True)
+                raise Unwind
+            self._taken.clear()
             arguments = (report, written)
             self._publishing = threading.Thread(target=self._publish, args=arguments, name="checkpoint", daemon=True)
             self._publishing.start()
@@ -214,7 +224,7 @@ class Session:
         """A checkpoint in a folder of this machine's, for `_publish` to take from there."""
         scratch = self._terms.scratch
         with _disk(Path(self._terms.run_directory)):
-            here = scratch if scratch and Path(scratch).is_dir() else None  # a driver elsewhere has it elsewhere
+            here = scratch if scratch and Path(scratch).is_dir() else None
             around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=here))
             try:
                 folder = around / "checkpoint"  # `around` is for this user alone; a checkpoint is as open as the run

@@ -192,6 +192,11 @@ class Budget(_Section):
     plateau: Plateau | None = Field(None, description="End when the best has not moved for a while.")
 
 
+def _ray_takes(amount: float) -> bool:
+    """Ray counts in ten-thousandths, and above one in whole ones."""
+    return 0.0001 <= amount <= 1 or (amount > 1 and amount == int(amount))
+
+
 class Resources(_Section):
     """What each trial is given."""
 
@@ -203,8 +208,8 @@ class Resources(_Section):
     @field_validator("gpu")
     @classmethod
     def _a_share_or_whole_ones(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise PydanticCustomError("gpu", "must be a fraction of one GPU, or a whole number")
+        if not _ray_takes(value) and value != 0:
+            raise PydanticCustomError("gpu", "must be a fraction of one GPU, at least 0.0001, or a whole number")
         return value
 
     @field_validator("custom")
@@ -213,6 +218,8 @@ class Resources(_Section):
         for name in value:
             if name.lower() in ("cpu", "gpu", "memory", "object_store_memory") or not name:
                 raise PydanticCustomError("custom", "must name resources other than cpu, gpu and memory")
+            if not _ray_takes(value[name]):
+                raise PydanticCustomError("custom", "must hold fractions of one, at least 0.0001, or whole numbers")
         return value
 
     @property

@@ -1,5 +1,6 @@
 """What is sent to a cluster: a folder, and the words that have a study of it searched there."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -95,10 +96,10 @@ def send(jobs: Jobs, submission: Submission) -> str:
 
 
 def _sent(file: Path, folder: Path) -> str:
-    path = file.resolve()
-    if path not in {sent.resolve() for sent in files_sent(folder)}:
+    path = Path(os.path.abspath(file))  # a link that is sent is as good as a file
+    if path not in files_sent(folder):
         raise UsageError(
             f"a study must lie in the folder that is sent, {str(folder)!r}, and not be left out by .rayignore or "
             f".gitignore, got {str(file)!r}; copy it there"
         )
-    return path.relative_to(folder.resolve()).as_posix()
+    return path.relative_to(folder).as_posix()

@@ -43,7 +43,34 @@ def test_ignore_files_say_what_is_sent(tmp_path: Path) -> None:
     assert sent == {".gitignore", ".rayignore", "a.py", "deep/.rayignore", "deep/keep.py"}
 
 
-def test_this_checkout_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pattern", [b"[z-a]\n", b"\xff\xfe\n"])
+def test_an_ignore_file_that_is_none_is_one_message(pattern: bytes, tmp_path: Path) -> None:
+    (tmp_path / ".rayignore").write_bytes(pattern)
+    with pytest.raises(
+        ClusterError, match=r"\.rayignore' must hold patterns like runs/ or \*\.log, a line each, got: "
+    ):
+        packing.check_size(tmp_path)
+
+
+def test_links_are_followed_as_ray_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("elsewhere/big", "studies/mine.yaml"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("budget: {trials: 2}\n")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here" / "mine.yaml").symlink_to(tmp_path / "studies" / "mine.yaml")
+    monkeypatch.chdir(tmp_path / "here")
+    assert packing.check_size(Path.cwd())[0] == 2
+    assert submission.begun("mine.yaml", []).words == ("run", "mine.yaml")
+
+
+@pytest.mark.parametrize("address", ["json://head", "ftp://head:21"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(ClusterError, match=f"a cluster's address must be like http://head:8265, got '{address}'"):
+        jobs_at(address)
+
+
+def test_this_checkout_is_small() -> None:
     num_files, num_bytes = packing.check_size(ROOT)
     assert num_files < 500 and num_bytes < 10 * 2**20
 

@@ -74,7 +74,8 @@ def test_a_checkpoint_is_on_its_way_while_training_goes_on(tmp_path: Path, monke
 
     monkeypatch.setattr(checkpoints, "publish", slow)
     session = begun(train, tmp_path, {})
-    while reached != [1, 2]:
+    deadline = time.monotonic() + 10
+    while len(reached) < 2 and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(0.05)
     assert reached == [1, 2]  # its next report waits: not more than one checkpoint is on its way
@@ -92,6 +93,18 @@ def test_a_checkpoint_that_cannot_land_is_told_as_the_disks_failure(
     monkeypatch.setattr(checkpoints, "publish", full)
     failure = begun(rises, tmp_path, {"x": 1.0}).next()["failure"]
     assert failure == {"kind": "disk", "message": "[Errno 28] No space left on device", "errno": errno.ENOSPC}
+
+
+def test_another_disk_that_is_full_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def to_another_disk(self: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", to_another_disk)
+    monkeypatch.setattr(checkpoints.shutil, "copyfile", full)
+    assert begun(rises, tmp_path, {"x": 1.0}).next()["failure"]["kind"] == "disk"
 
 
 def test_checkpoints_come_when_wanted_or_when_the_trial_is_at_its_best(tmp_path: Path) -> None:
