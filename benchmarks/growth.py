@@ -50,7 +50,7 @@ def _ours(size: Size, repeat: int) -> list[Figure]:
     part = num_trials // _PART
     with tempfile.TemporaryDirectory(prefix="digitsearch-benchmark-") as folder:
         study = ours.study(Path(folder), "benchmarks.workloads:nothing", num_trials, sampler={"name": "random"})
-        watch = _Watch(study.run_directory, (part, num_trials))
+        watch = _Watch(Path(study.output) / study.name, (part, num_trials))
         run = ours.searched(study, _SLOTS, [watch]).run
     reports = ours.reports(run).sort_values("ended")
     # The tenth of the first part in which processes start is left out.

@@ -21,7 +21,7 @@ def _ours(size: Size, repeat: int) -> list[Figure]:
         early_stop = {"name": "none", "max_epochs": _OURS[size]}
         study = ours.study(Path(folder), "benchmarks.workloads:nothing_together", _SLOTS, early_stop=early_stop)
         outcome = ours.searched(study, _SLOTS)
-        num_landed = len(pd.read_parquet(outcome.run_directory / "epochs.parquet"))
+        num_landed = len(pd.read_parquet(str(outcome.run_directory / "epochs.parquet")))
     _check_all_landed(num_landed, _SLOTS * _OURS[size])
     return [Figure("reports_per_s", timing.reports_per_s(ours.reports(outcome.run)), "1/s")]
 

@@ -5,19 +5,21 @@ FIELDS names the kinds of event and what each carries, beside `event` and `at` (
 
 import errno
 import fcntl
+import io
 import json
 import math
 import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from results.errors import RunError, RunWarning
+from results.storage import Place, Storage
 
 Event: TypeAlias = dict[str, Any]
 
@@ -111,6 +113,10 @@ class EventLog:
             self._next_sync = time.monotonic() + _SYNC_EVERY_S
         return written
 
+    def later(self, function: Callable[[], None]) -> None:
+        """Call a function once all that has been appended outlives this machine; on a disk, at once."""
+        function()
+
     def close(self) -> None:
         """Put everything on the disk, so that it outlives a loss of power too, and let go."""
         if self._open:
@@ -147,12 +153,21 @@ def _refuse_links(path: Path) -> None:
             raise RunError(f"{str(entry)!r} must be a part of its run directory, got a link; copy the run itself")
 
 
-def read_events(run_directory: Path) -> Iterator[Event]:
+def read_events(run_directory: Place) -> Iterator[Event]:
     """All events so far, oldest first. A last line that was cut short is left out, with a warning.
 
     Raises:
         RunError: There is no log, it is damaged before its end, or a later version wrote it.
+        StorageError: Shared storage can't be read.
     """
+    if isinstance(run_directory, Storage):
+        from results.stored_log import read_log
+
+        log = read_log(run_directory)
+        if not log:
+            raise RunError(f"'{run_directory}' is not a run directory: it has no log; name one, like s3://bucket/mnist")
+        yield from _parsed_lines(io.BytesIO(log), f"{run_directory}/events")
+        return
     path = log_path(run_directory)
     _refuse_links(path)
     if not path.is_file():
@@ -160,16 +175,18 @@ def read_events(run_directory: Path) -> Iterator[Event]:
             f"{str(run_directory)!r} is not a run directory: it has no {_FILE}; name one, like runs/quickstart"
         )
     with path.open("rb") as file:
-        for line_number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                warnings.warn(
-                    f"{path}: line {line_number} is cut short and left out", category=RunWarning, stacklevel=2
-                )
-                return
-            yield _parsed(line, path, line_number)
+        yield from _parsed_lines(file, str(path))
 
 
-def _parsed(line: bytes, path: Path, line_number: int) -> Event:
+def _parsed_lines(file: BinaryIO, name: str) -> Iterator[Event]:
+    for line_number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            warnings.warn(f"{name}: line {line_number} is cut short and left out", category=RunWarning, stacklevel=3)
+            return
+        yield _parsed(line, name, line_number)
+
+
+def _parsed(line: bytes, path: str, line_number: int) -> Event:
     where = f"{path}: line {line_number}"
     try:
         event = _decoded(json.loads(line))

@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from results.errors import RunError
 from results.events import Event, read_events
+from results.storage import Place
 
 Value = str | int | float | bool
 
@@ -276,11 +276,12 @@ def fold(events: Iterable[Event]) -> Run:
     return run
 
 
-def open_run(run_directory: Path) -> Run:
+def open_run(run_directory: Place) -> Run:
     """The run in a directory as it stands now, also while it goes on.
 
     Raises:
         RunError: It is not a run directory, or its log can't be read.
+        StorageError: Shared storage can't be read.
     """
     run = fold(read_events(run_directory))
     if not run.study:

@@ -1,37 +1,142 @@
-"""Checkpoints on the disk: written whole or not at all, checked before they are used, deleted."""
+"""Checkpoints where the run lies: written whole or not at all, checked before they are used, deleted."""
 
 import errno
 import hashlib
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from results import Epoch, Run
+from results import Epoch, Place, Run, Storage
 
 
-def publish(run_directory: Path, name: str, written: Path) -> dict[str, str]:
-    """Move a checkpoint into the run directory; it has its name there once it is whole.
+class Checkpoints(Protocol):
+    """The checkpoints of one run, each named by its path in the run directory."""
+
+    def publish(self, name: str, written: Path) -> dict[str, str]:
+        """Move a checkpoint to the run.
+
+        Args:
+            name: One that was there is replaced.
+            written: The folder that holds it, on any disk; moved.
+
+        Returns:
+            `path` and `sha256`, as the log has them; what a log names so is there, and whole.
+        """
+
+    def is_whole(self, epoch: Epoch) -> bool:
+        """Whether the checkpoint of an epoch is there as it was written."""
+
+    def fetched(self, name: str) -> AbstractContextManager[Path]:
+        """A folder on this machine that holds it, for the time of the block; not to be written."""
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete checkpoints, after the log has said so."""
+
+    def delete_unknown(self, run: Run) -> None:
+        """Delete those that no event names: an actor wrote them after its trial was stopped, or was killed."""
+
+
+def checkpoints_of(run: Place, later: Callable[[Callable[[], None]], None] | None = None) -> Checkpoints:
+    """The checkpoints of the run that lies there.
 
     Args:
-        run_directory: Absolute.
-        name: Its path in the run directory; one that was there is replaced.
-        written: The folder that holds it, on any disk; moved.
-
-    Returns:
-        `path` and `sha256`, as the log has them.
+        run: A folder, or one in shared storage.
+        later: Calls a function once the log in storage has come up to now, see `MirroredLog`; only for a driver.
     """
-    folder = run_directory / name
-    unfinished = folder.with_suffix(".tmp")
-    for leftover in (unfinished, folder):
-        shutil.rmtree(leftover, ignore_errors=True)
-    # Not the run directory itself: one that has been deleted does not come back in part.
-    (run_directory / "checkpoints").mkdir(exist_ok=True)
-    folder.parent.mkdir(exist_ok=True)
-    digest = folder_sha256(written)
-    _move(written, unfinished)
-    unfinished.rename(folder)
-    return {"path": name, "sha256": digest}
+    return InStorage(run, later) if isinstance(run, Storage) else InFolder(run)
+
+
+class InFolder:
+    """Checkpoints in a run directory on a disk: each has its name there once it is whole."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self._run_directory = run_directory
+
+    def publish(self, name: str, written: Path) -> dict[str, str]:
+        folder = self._run_directory / name
+        unfinished = folder.with_suffix(".tmp")
+        for leftover in (unfinished, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        # Not the run directory itself: one that has been deleted does not come back in part.
+        (self._run_directory / "checkpoints").mkdir(exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)
+        digest = folder_sha256(written)
+        _move(written, unfinished)
+        unfinished.rename(folder)
+        return {"path": name, "sha256": digest}
+
+    def is_whole(self, epoch: Epoch) -> bool:
+        if epoch.checkpoint is None or not self._is_inside(epoch.checkpoint):
+            return False
+        folder = self._run_directory / epoch.checkpoint
+        return folder.is_dir() and folder_sha256(folder) == epoch.sha256
+
+    @contextmanager
+    def fetched(self, name: str) -> Iterator[Path]:
+        yield self._run_directory / name
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            if not self._is_inside(name):
+                continue  # A link leads elsewhere: what is there is not ours.
+            folder = self._run_directory / name
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # It holds others, or an actor on its way out has just put one there.
+                folder.parent.rmdir()
+
+    def delete_unknown(self, run: Run) -> None:
+        found = self._run_directory.glob("checkpoints/*/*")
+        names = {path.relative_to(self._run_directory).as_posix() for path in found}
+        self.delete(sorted(names - _known(run)))
+
+    def _is_inside(self, name: str) -> bool:
+        return (self._run_directory / name).resolve() == self._run_directory.resolve() / name
+
+
+class InStorage:
+    """Checkpoints in shared storage, copied file by file: whole when the log names them."""
+
+    def __init__(self, storage: Storage, later: Callable[[Callable[[], None]], None] | None = None) -> None:
+        self._storage = storage
+        self._later = later
+
+    def publish(self, name: str, written: Path) -> dict[str, str]:
+        digest = folder_sha256(written)
+        for leftover in self._storage.names(name):  # of an attempt that was lost
+            self._storage.delete(leftover)
+        self._storage.upload(written, name)
+        shutil.rmtree(written)
+        return {"path": name, "sha256": digest}
+
+    def is_whole(self, epoch: Epoch) -> bool:
+        if epoch.checkpoint is None:
+            return False
+        with self.fetched(epoch.checkpoint) as folder:
+            return folder_sha256(folder) == epoch.sha256
+
+    @contextmanager
+    def fetched(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
+            self._storage.download(name, Path(folder))
+            yield Path(folder)
+
+    def delete(self, names: Sequence[str]) -> None:
+        assert self._later is not None, "only a driver deletes"
+        # A log that still names what is gone would have a resume take it for damaged.
+        for name in names:
+            self._later(partial(self._storage.delete_below, name))
+
+    def delete_unknown(self, run: Run) -> None:
+        names = {name.rpartition("/")[0] for name in self._storage.names("checkpoints")}
+        self.delete(sorted(names - _known(run)))
+
+
+def _known(run: Run) -> set[str]:
+    return {epoch.checkpoint for trial in run.trials.values() for epoch in trial.epochs if epoch.checkpoint}
 
 
 def _move(folder: Path, to: Path) -> None:
@@ -51,14 +156,6 @@ def _move(folder: Path, to: Path) -> None:
             shutil.copyfile(path, there)
 
 
-def is_whole(run_directory: Path, epoch: Epoch) -> bool:
-    """Whether the checkpoint of an epoch is there as it was written."""
-    if epoch.checkpoint is None or not _is_inside(run_directory, epoch.checkpoint):
-        return False
-    folder = run_directory / epoch.checkpoint
-    return folder.is_dir() and folder_sha256(folder) == epoch.sha256
-
-
 def folder_sha256(folder: Path) -> str:
     """One digest of the names and contents of a folder's files."""
     digest = hashlib.sha256()
@@ -67,25 +164,3 @@ def folder_sha256(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
-
-
-def delete(run_directory: Path, paths: Sequence[str]) -> None:
-    """Delete checkpoints, and the folders of trials that have none left."""
-    for path in paths:
-        if not _is_inside(run_directory, path):
-            continue  # A link leads elsewhere: what is there is not ours.
-        folder = run_directory / path
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # It holds others, or an actor on its way out has just put one there.
-            folder.parent.rmdir()
-
-
-def delete_unknown(run_directory: Path, run: Run) -> None:
-    """Delete checkpoints that no event names: an actor wrote them after its trial had been stopped, or was killed."""
-    known = {epoch.checkpoint for trial in run.trials.values() for epoch in trial.epochs}
-    found = (path.relative_to(run_directory).as_posix() for path in run_directory.glob("checkpoints/*/*"))
-    delete(run_directory, [path for path in found if path not in known])
-
-
-def _is_inside(run_directory: Path, path: str) -> bool:
-    return (run_directory / path).resolve() == run_directory.resolve() / path

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from cluster.errors import ClusterError, ClusterWarning
-from results.errors import RunError, RunWarning
+from results import Place, place
+from results.errors import RunError, RunWarning, StorageError
 from search import errors
 from spaces import SpaceError
 from trainables.errors import DataError, ImageError, ModelError
@@ -21,6 +22,7 @@ from trainables.errors import DataError, ImageError, ModelError
 EXIT_CODES: dict[type[Exception], int] = {
     errors.StudyFailed: 1,
     ImageError: 1,
+    StorageError: 1,
     errors.UsageError: 2,
     errors.StudyError: 2,
     SpaceError: 2,
@@ -43,6 +45,10 @@ app = typer.Typer(
 )
 
 
+def _place(text: str) -> Place:
+    return place(text)
+
+
 class Format(StrEnum):
     """How a reading verb prints."""
 
@@ -57,7 +63,12 @@ StudyArgument = Annotated[
         metavar="STUDY", help="A study file, or a built-in study: quickstart, mnist, mnist-small, mnist-best."
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, like runs/quickstart.")]
+RunArgument = Annotated[
+    Any,
+    typer.Argument(
+        metavar="RUN", help="A run directory, like runs/quickstart or s3://bucket/quickstart.", parser=_place
+    ),
+]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the study; repeatable.")
 ]
@@ -188,7 +199,9 @@ def best(run_directory: RunArgument, format_: FormatOption = Format.table) -> No
 
 @app.command()
 def status(
-    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.")],
+    run_directory: Annotated[
+        Any, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.", parser=_place)
+    ],
     format_: FormatOption = Format.table,
     address: DashboardOption = None,
 ) -> None:
@@ -197,7 +210,7 @@ def status(
     from results import open_run
     from search import show
 
-    is_one_word = len(run_directory.parts) == 1
+    is_one_word = isinstance(run_directory, Path) and len(run_directory.parts) == 1
     if is_one_word and not run_directory.exists() and (address or jobs.named_address()):
         typer.echo(show.job(jobs.jobs_at(address), str(run_directory), format_.value), nl=False)
         return
@@ -243,7 +256,7 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a model folder.")],
+    model: Annotated[Any, typer.Argument(metavar="RUN", help="A run directory, or a model folder.", parser=_place)],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, folders of them, or idx files.")],
     format_: FormatOption = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write a Parquet table here too.")] = None,

@@ -12,7 +12,7 @@ from typing import Any
 from results import Epoch, Event, EventLog, Run, Trial, View
 from results.errors import RunWarning
 from results.tables import TableWriter
-from search import checkpoints
+from search.checkpoints import Checkpoints
 from search.early_stop import SuccessiveHalving
 from search.limits import Limits
 from search.retention import Retention
@@ -35,7 +35,8 @@ class Engine:
 
     Args:
         study: What to search.
-        run_directory: Where the log, the tables and the checkpoints are.
+        run_directory: Where the log and the tables are.
+        checkpoints: Of the run.
         log: Of that directory.
         run: The run so far: at least its study_started has been applied.
         views: Called with the run and each new event.
@@ -46,6 +47,7 @@ class Engine:
         self,
         study: Study,
         run_directory: Path,
+        checkpoints: Checkpoints,
         log: EventLog,
         run: Run,
         views: Sequence[View] = (),
@@ -59,6 +61,7 @@ class Engine:
         self._reason: str | None = None
         self._study = study
         self._directory = run_directory
+        self._checkpoints = checkpoints
         self._log = log
         self._views = list(views)
         self._tables = TableWriter(run_directory)
@@ -185,7 +188,7 @@ class Engine:
     def _start(self, trial: Trial) -> Epoch | None:
         """The report to go on from: the last whose checkpoint is whole."""
         saved = trial.checkpoints
-        start = next((epoch for epoch in reversed(saved) if checkpoints.is_whole(self._directory, epoch)), None)
+        start = next((epoch for epoch in reversed(saved) if self._checkpoints.is_whole(epoch)), None)
         damaged = [epoch.checkpoint for epoch in saved if epoch.checkpoint and (not start or epoch.epoch > start.epoch)]
         self._drop(damaged, "damaged")
         return start
@@ -288,7 +291,7 @@ class Engine:
         self._collect_suggestion()
         for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
-        checkpoints.delete_unknown(self._directory, self.run)
+        self._checkpoints.delete_unknown(self.run)
         self.record("study_ended", reason=reason)
         self._tables.write(self.run)
 
@@ -331,7 +334,7 @@ class Engine:
         if paths:
             # Recorded before it is done: a log must not name a checkpoint that is gone.
             self.record("checkpoints_dropped", paths=list(paths), reason=reason)
-            checkpoints.delete(self._directory, paths)
+            self._checkpoints.delete(paths)
 
 
 def _in_order(run: Run) -> list[Epoch]:

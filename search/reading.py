@@ -1,11 +1,14 @@
 """Reading digits from pictures with a trained model."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from results import Place
 from search.errors import UsageError
 from search.show import rows, text_table
 from trainables.errors import ImageError
@@ -24,20 +27,19 @@ class Reading:
     unreadable: list[tuple[str, ImageError]]
 
 
-def read_digits(model_folder: Path, paths: Sequence[Path]) -> Reading:
+def read_digits(run: Place, paths: Sequence[Path]) -> Reading:
     """Read every picture; what can't be read is named, the rest goes on.
 
     Args:
-        model_folder: A run directory, or a model folder.
+        run: A run directory, or a model folder.
         paths: Pictures, folders of them, or idx files.
 
     Raises:
         ModelError: There is no model.
     """
-    from trainables import model
     from trainables.images import read_images
 
-    trained = model.load(model_folder)
+    trained = _model_of(run)
     reading = Reading([], [], [], [])
     waiting: list[tuple[str, np.ndarray]] = []
     for path in paths:
@@ -52,6 +54,18 @@ def read_digits(model_folder: Path, paths: Sequence[Path]) -> Reading:
     if waiting:
         _predict(trained, waiting, reading)
     return reading
+
+
+def _model_of(run: Place) -> Any:
+    """The `trainables.model.Model` of a run."""
+    from trainables import model
+
+    if isinstance(run, Path):
+        return model.load(run)
+    with tempfile.TemporaryDirectory(prefix="digitsearch-model-") as folder:
+        (Path(folder) / "best").mkdir()
+        run.download("best", Path(folder) / "best")
+        return model.load(Path(folder))
 
 
 def _predict(trained: object, waiting: Sequence[tuple[str, np.ndarray]], reading: Reading) -> None:

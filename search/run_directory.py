@@ -4,45 +4,84 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from results import Event, EventLog, Run
+from results import Event, EventLog, Place, Run, Storage, stored_log
 from results.events import SCHEMA
+from results.mirror import MirroredLog
 from search import environment
 from search.errors import UsageError
 from search.study import Study
 from spaces import Choice, Int, Parameter, SpaceError
 
+_TRIED = "events/can-be-written"
 
-def check_writable(directory: Path) -> None:
-    """Raise UsageError if the directory can't be made, before anything is started for it; leaves nothing behind."""
-    parent = next(path for path in directory.absolute().parents if path.exists())
+
+@contextmanager
+def working_copy(run: Place) -> Iterator[Path]:
+    """The folder that is written: the run directory itself, or what stands for one in shared storage."""
+    if isinstance(run, Path):
+        yield run.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="digitsearch-run-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def open_log(run: Place, directory: Path) -> EventLog:
+    """The log of a run, held by this process.
+
+    Args:
+        run: Where it lies.
+        directory: Its working copy.
+    """
+    return MirroredLog(run, directory) if isinstance(run, Storage) else EventLog(directory)
+
+
+def check_new(study: Study) -> None:
+    """Raise UsageError if there is such a run, or none can be made; before anything is started, and leaving nothing."""
+    run = study.run_directory
     try:
-        tempfile.TemporaryFile(dir=parent).close()
+        if run.exists() if isinstance(run, Path) else stored_log.exists(run):
+            raise UsageError(
+                f"{str(run)!r} is there already; go on with `digitsearch resume {run}`, "
+                f"or give this run another name: --set name={study.name}-2"
+            )
+        if isinstance(run, Path):
+            parent = next(path for path in run.absolute().parents if path.exists())
+            tempfile.TemporaryFile(dir=parent).close()
+        else:
+            run.write(_TRIED, b"")
+            run.delete(_TRIED)
     except OSError as err:
-        raise _unwritable(directory, err) from err
+        raise _unwritable(run, err) from err
 
 
-def create(study: Study) -> tuple[EventLog, Run, Event]:
+def create(study: Study, directory: Path) -> tuple[EventLog, Run, Event]:
     """Make the run directory of a study: its log, held by this process, the run, and the event that began it.
+
+    Args:
+        study: What is to be searched.
+        directory: The working copy of its run directory.
 
     Raises:
         UsageError: It can't be made; nothing is left behind.
     """
-    directory = study.run_directory
+    place = study.run_directory
     try:
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=isinstance(place, Storage))
     except OSError as err:
-        raise _unwritable(directory, err) from err
+        raise _unwritable(place, err) from err
     try:
         _write_about(study, directory)
-        log, run = EventLog(directory), Run()
+        log, run = open_log(place, directory), Run()
         event = log.append("study_started", schema=SCHEMA, study=study.to_mapping(), parameters=_columns(study))
         run.apply(event)
     except BaseException as err:
         shutil.rmtree(directory, ignore_errors=True)
         if isinstance(err, OSError):
-            raise _unwritable(directory, err) from err
+            raise _unwritable(place, err) from err
         raise
     return log, run, event
 
@@ -75,9 +114,9 @@ def _write_about(study: Study, directory: Path) -> None:
     _write_whole(directory / "environment.json", json.dumps(about, indent=2) + "\n")
 
 
-def _unwritable(directory: Path, err: OSError) -> UsageError:
+def _unwritable(run: Place, err: OSError) -> UsageError:
     return UsageError(
-        f"output: {str(directory)!r} must be a folder that can be made and written, got: {err.strerror}; "
+        f"output: {str(run)!r} must be a folder that can be made and written, got: {err.strerror or err}; "
         "choose another with --set output=FOLDER"
     )
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from results import Event, EventLog, Run, View, open_run
-from search.errors import StudyError, StudyFailed, UsageError
+from results import Event, EventLog, Place, Run, RunError, View, open_run
+from search.errors import StudyError, StudyFailed
 from search.interrupts import Interrupts
-from search.run_directory import check_writable, create, take_up
+from search.run_directory import check_new, create, open_log, take_up, working_copy
 from search.study import Study, overridden
 
 # A data set that isn't there is told of before Ray is started.
@@ -28,7 +29,7 @@ class Outcome:
     """
 
     run: Run
-    run_directory: Path
+    run_directory: Place
     reason: str
     signal: int | None = None
 
@@ -52,20 +53,14 @@ def run(
         NoTrialSucceeded: The search ended without a winner.
         StudyFailed: The search broke off midway.
     """
-    directory = study.run_directory
-    with _explained(directory):
-        if directory.exists():
-            other = f"--set name={study.name}-2"
-            raise UsageError(
-                f"{str(directory)!r} is there already; go on with `digitsearch resume {directory}`, "
-                f"or give this run another name: {other}"
-            )
-        check_writable(directory)
-        return _session(study, directory, lambda: create(study), address, wait_for_nodes, views)
+    place = study.run_directory
+    with _explained(place), working_copy(place) as directory:
+        check_new(study)
+        return _session(study, place, directory, lambda: create(study, directory), address, wait_for_nodes, views)
 
 
 def resume(
-    run_directory: Path,
+    run_directory: Place,
     overrides: Sequence[str] = (),
     *,
     address: str | None = None,
@@ -75,7 +70,7 @@ def resume(
     """Go on with a run that was interrupted, or that is to be grown. Trials that have ended are not run again.
 
     Args:
-        run_directory: Of an earlier `run`, moved or not.
+        run_directory: Of an earlier `run`, moved or not, also on another machine.
         overrides: `budget.trials=120` and the like.
         address: As for `run`.
         wait_for_nodes: As for `run`.
@@ -87,17 +82,19 @@ def resume(
     """
     open_run(run_directory)  # says what is wrong with it before anything is written there
     _check_may_change(overrides)
-    directory = run_directory.resolve()
-    with _explained(run_directory), closing(EventLog(directory)) as log:
+    with (
+        _explained(run_directory),
+        working_copy(run_directory) as directory,
+        closing(open_log(run_directory, directory)) as log,
+    ):
         past = open_run(directory)  # as it is now that nobody else can write
         study = Study.from_mapping(overridden(past.study, overrides), source=str(run_directory), overrides=overrides)
         before = Study.from_mapping(past.study)
         grown = any(getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space"))
         if past.winner and not grown:
             return Outcome(past, run_directory, past.ended or "trials")
-        return _session(
-            study, run_directory, lambda: take_up(study, directory, log, past), address, wait_for_nodes, views
-        )
+        begin = partial(take_up, study, directory, log, past)
+        return _session(study, run_directory, directory, begin, address, wait_for_nodes, views)
 
 
 def _check_may_change(overrides: Sequence[str]) -> None:
@@ -114,6 +111,7 @@ def _check_may_change(overrides: Sequence[str]) -> None:
 
 def _session(
     study: Study,
+    place: Place,
     directory: Path,
     begin: Callable[[], tuple[EventLog, Run, Event]],
     address: str | None,
@@ -134,6 +132,7 @@ def _session(
         has_metrics = stack.enter_context(connected(address))
         data = loading.result()
         # Not before: how Ray is to listen has to be said before it is imported.
+        from search.checkpoints import checkpoints_of
         from search.dispatch import dispatch
         from search.engine import Engine
         from search.metrics import Metrics
@@ -147,14 +146,17 @@ def _session(
         stack.callback(log.close)
         if has_metrics:
             views = [*views, stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu"))]
-        engine = Engine(study, directory, log, so_far, views, num_slots)
+        checkpoints = checkpoints_of(
+            place.absolute() if isinstance(place, Path) else place, getattr(log, "later", None)
+        )
+        engine = Engine(study, directory, checkpoints, log, so_far, views, num_slots)
         engine.show(first)
         try:
             interrupts.request_with(engine.request_stop)
-            dispatch(engine, Terms.of(study, directory), data, study.resources)
+            dispatch(engine, Terms.of(study, place), data, study.resources)
         # Not what a third signal raises: it may have come between an event and what follows from it.
         except Exception:
-            with suppress(OSError):
+            with suppress(OSError, RunError):
                 engine.finish("error")
             raise
         reason = engine.reason_to_end() or "trials"
@@ -162,16 +164,16 @@ def _session(
             interrupts.request_with(None)
         engine.finish(reason)
         if reason != "user":
-            engine.record("winner_chosen", **crown(study, directory, engine.run, data))
-        return Outcome(engine.run, directory, reason, interrupts.caught[0] if interrupts.caught else None)
+            engine.record("winner_chosen", **crown(study, directory, checkpoints, engine.run, data))
+        return Outcome(engine.run, place, reason, interrupts.caught[0] if interrupts.caught else None)
 
 
 @contextmanager
-def _explained(directory: Path) -> Iterator[None]:
+def _explained(run: Place) -> Iterator[None]:
     try:
         yield
     except OSError as err:
         raise StudyFailed(
-            f"{str(directory)!r} must stay readable and writable, got: {err}; what was reported before is kept: "
-            f"put that right, then `digitsearch resume {directory}`"
+            f"{str(run)!r} must stay readable and writable, got: {err}; what was reported before is kept: "
+            f"put that right, then `digitsearch resume {run}`"
         ) from err

@@ -10,11 +10,12 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from search import checkpoints
+from results import Place, StorageError, place
+from search.checkpoints import checkpoints_of
 from search.early_stop import rungs
 from search.study import Study
 from trainables import Data, Save, Train, Trial
@@ -31,7 +32,7 @@ class Terms:
 
     Args:
         workload: `digits` or package.module:function.
-        run_directory: Where checkpoints are written; absolute.
+        run_directory: Where checkpoints are written; an absolute path, or an address in shared storage.
         metric: The objective.
         mode: Whether more of it is better (`max`) or less (`min`).
         max_epochs: The whole budget of a trial.
@@ -58,11 +59,11 @@ class Terms:
     scratch: str | None = None
 
     @classmethod
-    def of(cls, study: Study, run_directory: Path) -> "Terms":
+    def of(cls, study: Study, run_directory: Place) -> "Terms":
         """What a study says to its trials, and where they write."""
         return cls(
             workload=study.workload,
-            run_directory=str(run_directory.resolve()),
+            run_directory=str(run_directory.resolve() if isinstance(run_directory, Path) else run_directory),
             metric=study.objective.metric,
             mode=study.objective.mode,
             max_epochs=study.early_stop.max_epochs,
@@ -108,7 +109,8 @@ class Session:
         self._taken = threading.Event()  # whether the last report with a checkpoint has been handed out
         self._taken.set()
         self._resumed_at = time.perf_counter()
-        checkpoint = assignment["checkpoint"]
+        self._place = place(terms.run_directory)
+        self._checkpoints = checkpoints_of(self._place)
         trial = Trial(
             data=data,
             seed=assignment["seed"],
@@ -117,10 +119,9 @@ class Session:
             max_epochs=terms.max_epochs,
             report=self._report,
             epoch=self._epoch,
-            checkpoint=Path(terms.run_directory) / checkpoint if checkpoint else None,
             precision=terms.precision,
         )
-        arguments = (train, dict(assignment["config"]), trial)
+        arguments = (train, dict(assignment["config"]), trial, assignment["checkpoint"])
         self._thread = threading.Thread(target=self._run, args=arguments, name="trial", daemon=True)
         self._thread.start()
 
@@ -173,10 +174,12 @@ class Session:
             self._all_published(max(deadline - time.monotonic(), 0.0))
         return not self._thread.is_alive() and not (self._publishing and self._publishing.is_alive())
 
-    def _run(self, train: Train, config: dict[str, Any], trial: Trial) -> None:
+    def _run(self, train: Train, config: dict[str, Any], trial: Trial, checkpoint: str | None) -> None:
         last: dict[str, Any] = {"done": True}
         try:
-            returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
+            with self._fetched(checkpoint) as folder:
+                trial = replace(trial, checkpoint=folder)
+                returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
             if returned is not None:
                 message = f"a training function must return None and report its metrics, got {type(returned).__name__}"
                 last["failure"] = {"kind": "return_value", "message": message}
@@ -188,6 +191,20 @@ class Session:
             last["failure"] = _failure(err)
         self._all_published()
         self._reports.put(last)
+
+    @contextmanager
+    def _fetched(self, checkpoint: str | None) -> Iterator[Path | None]:
+        """The checkpoint to go on from, on this machine."""
+        if checkpoint is None:
+            yield None
+            return
+        fetched = self._checkpoints.fetched(checkpoint)
+        with _disk(self._place):
+            folder = fetched.__enter__()
+        try:
+            yield folder
+        finally:
+            fetched.__exit__(None, None, None)
 
     def _report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
         if self._stopped:
@@ -223,7 +240,7 @@ class Session:
     def _written(self, save: Save) -> Path:
         """A checkpoint in a folder of this machine's, for `_publish` to take from there."""
         scratch = self._terms.scratch
-        with _disk(Path(self._terms.run_directory)):
+        with _disk(self._place):
             here = scratch if scratch and Path(scratch).is_dir() else None
             around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=here))
             try:
@@ -237,11 +254,10 @@ class Session:
 
     def _publish(self, report: dict[str, Any], written: Path) -> None:
         """Take a checkpoint to the run directory, then hand out its report."""
-        run_directory = Path(self._terms.run_directory)
         name = f"checkpoints/trial-{self._number:04d}/epoch-{report['epoch']:04d}"
         try:
-            with _disk(run_directory):
-                report["checkpoint"] = checkpoints.publish(run_directory, name, written)
+            with _disk(self._place):
+                report["checkpoint"] = self._checkpoints.publish(name, written)
         except Exception as err:  # It is told where a failure of the function itself would be.
             report = {"failure": _failure(err), "done": True}
         finally:
@@ -271,12 +287,14 @@ def stopping(scratch: str) -> Path:
 
 
 @contextmanager
-def _disk(run_directory: Path) -> Iterator[None]:
-    """Raise DiskFailed for what is the disk's fault, and not the trial's."""
+def _disk(run: Place) -> Iterator[None]:
+    """Raise DiskFailed for what is the disk's fault, or the storage's, and not the trial's."""
     try:
         yield
+    except StorageError as err:
+        raise DiskFailed(errno.EIO, str(err)) from err
     except OSError as err:
-        if err.errno in _DISK or not run_directory.is_dir():
+        if err.errno in _DISK or (isinstance(run, Path) and not run.is_dir()):
             raise DiskFailed(err.errno, str(err)) from err
         raise
 

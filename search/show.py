@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.jobs import Job, Jobs
-from results import Run, Trial
+from results import Place, Run, Trial
 from search.progress import configuration, time_left
 
 _LINES_OF_A_FAILED_JOB = 20
@@ -28,7 +28,7 @@ def trials(run: Run, format_: str) -> str:
     return rows([_record(run, trial) for trial in started], format_)
 
 
-def best(run: Run, run_directory: Path, format_: str) -> str | None:
+def best(run: Run, run_directory: Place, format_: str) -> str | None:
     """The best trial, and the winner's figures once it is crowned; None while no trial has had the whole budget."""
     trial = run.best()
     if trial is None:
@@ -48,7 +48,7 @@ def best(run: Run, run_directory: Path, format_: str) -> str | None:
     return text_table(("what", "value"), lines)
 
 
-def status(run: Run, run_directory: Path, format_: str) -> str:
+def status(run: Run, run_directory: Place, format_: str) -> str:
     """How far a run has come."""
     states = ("running", "finished", "stopped", "failed", "interrupted")
     top = run.best()

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from results import Place, RunError, place
 from search import yaml_text
 from search.errors import StudyError
 from spaces import NAMED, Choice, Float, Int, Space, SpaceError
@@ -266,7 +267,9 @@ class Study(_Section):
     )
     failures: Failures = Failures()
     checkpoints: Checkpoints = Checkpoints()
-    output: str = Field("runs", description="Where run directories are made.")
+    output: str = Field(
+        "runs", description="Where run directories are made: a folder, or s3://bucket/prefix, gs://…, az://…."
+    )
 
     @field_validator("name")
     @classmethod
@@ -277,12 +280,11 @@ class Study(_Section):
 
     @field_validator("output")
     @classmethod
-    def _is_a_folder(cls, value: str) -> str:
-        if "://" in value:
-            # The address may hold a password: it is not repeated.
-            raise PydanticCustomError(
-                "together", "{m}", {"m": "output must be a folder, got an address; name a folder"}
-            )
+    def _is_a_place(cls, value: str) -> str:
+        try:
+            place(value)
+        except RunError as err:
+            raise PydanticCustomError("together", "{m}", {"m": f"output: {err}"}) from err
         return value
 
     @field_validator("workload")
@@ -302,9 +304,9 @@ class Study(_Section):
         return self
 
     @property
-    def run_directory(self) -> Path:
+    def run_directory(self) -> Place:
         """Where the run of this study lies."""
-        return Path(self.output) / self.name
+        return place(self.output) / self.name
 
     def to_mapping(self) -> dict[str, Any]:
         """The study as plain values, every default written out; `from_mapping` reads it back."""

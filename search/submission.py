@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cluster.jobs import Jobs
 from cluster.packing import files_sent
+from results import Storage
 from search import workloads
 from search.errors import UsageError
 from search.study import load_study
@@ -51,9 +52,10 @@ def begun(study: str, overrides: Sequence[str], options: Sequence[str] = ()) -> 
     if Path(study).is_file():
         study = _sent(Path(study), folder)
     # In a job, what is relative lies in the home folder: see the verb `run`.
-    output = checked.output if Path(checked.output).is_absolute() else f"~/{checked.output}"
+    lies = checked.run_directory
+    lies_there = str(lies) if isinstance(lies, Storage) or lies.is_absolute() else f"~/{lies}"
     words = ("run", study, *options, *(f"--set={override}" for override in overrides))
-    return Submission(words, folder, checked.name, f"{output}/{checked.name}")
+    return Submission(words, folder, checked.name, lies_there)
 
 
 def resumed(run_directory: str, overrides: Sequence[str], options: Sequence[str] = ()) -> Submission:
@@ -67,7 +69,7 @@ def resumed(run_directory: str, overrides: Sequence[str], options: Sequence[str]
     Raises:
         UsageError: It is relative to a folder that goes when a job is over.
     """
-    if not run_directory.startswith(("/", "~/")):
+    if not run_directory.startswith(("/", "~/")) and "://" not in run_directory:
         raise UsageError(
             f"a run on a cluster must be named by its whole path, got {run_directory!r}; "
             "`digitsearch jobs` says where runs lie, like '~/runs/quickstart'"

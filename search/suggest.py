@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,7 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from results import Run, open_run
+from results import Place, Run, open_run, place
 from search.seeds import derived
 from search.study import Sampler, Study
 from spaces import Choice, Int, Parameter, Value
@@ -83,13 +82,13 @@ class Suggester:
         self.optuna_study.tell(trial, value if state == "finished" else None, state=_STATES[state])
 
 
-def optuna_study(run_directory: str | Path) -> optuna.Study:
+def optuna_study(run_directory: str | Place) -> optuna.Study:
     """The Optuna study of a run, in memory, made from its log; for Optuna's own plots and importances.
 
     Raises:
         RunError: It is not a run directory.
     """
-    run = open_run(Path(run_directory))
+    run = open_run(place(run_directory) if isinstance(run_directory, str) else run_directory)
     study = Study.from_mapping(run.study)
     made = _empty(study)
     # Suggestions that nobody began are no trials; one between others keeps its place, so that numbers agree.

@@ -5,24 +5,26 @@ import math
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from results import Epoch, Run, Trial
 from results.errors import RunWarning
-from search import checkpoints
+from search.checkpoints import Checkpoints
 from search.errors import NoTrialSucceeded, StudyFailed
 from search.study import DataSection, Study
 from search.workloads import whole_configuration
 from trainables import Data
 
 
-def crown(study: Study, run_directory: Path, run: Run, data: Data | None) -> dict[str, Any]:
+def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Data | None) -> dict[str, Any]:
     """Make `best/` of the winner's best checkpoint.
 
     Args:
         study: What was searched.
         run_directory: Gets `best/`.
+        checkpoints: Of the run.
         run: Ended.
         data: As the trials had it; its validation part is evaluated again.
 
@@ -36,12 +38,14 @@ def crown(study: Study, run_directory: Path, run: Run, data: Data | None) -> dic
     candidates = run.ranking()
     if not candidates:
         raise NoTrialSucceeded(_why_none(run))
-    trial, epoch = _first_whole(run_directory, run, candidates)
+    trial, epoch = _first_whole(study.name, checkpoints, run, candidates)
     facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
-    if study.workload == "digits" and study.data is not None and data is not None:
-        metrics = _write_digits(study.data, run_directory, trial, epoch, data, facts)
-    else:
-        metrics = _write_other(study, run_directory, trial, epoch, facts)
+    best = run_directory / "best"
+    with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
+        if study.workload == "digits" and study.data is not None and data is not None and saved is not None:
+            metrics = _write_digits(study.data, best, saved, trial, epoch, data, facts)
+        else:
+            metrics = _write_other(study, best, saved, trial, epoch, facts)
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics}
 
 
@@ -57,7 +61,7 @@ def _why_none(run: Run) -> str:
     )
 
 
-def _first_whole(run_directory: Path, run: Run, candidates: Sequence[Trial]) -> tuple[Trial, Epoch]:
+def _first_whole(name: str, checkpoints: Checkpoints, run: Run, candidates: Sequence[Trial]) -> tuple[Trial, Epoch]:
     """The best candidate whose best checkpoint can be used; those passed over are named in a warning."""
     damaged: list[str] = []
     for trial in candidates:
@@ -65,30 +69,35 @@ def _first_whole(run_directory: Path, run: Run, candidates: Sequence[Trial]) -> 
         assert epoch is not None, "a ranked trial has a best epoch"
         if epoch.sha256 is None and not damaged:
             return trial, epoch  # It never saved one: a workload need not.
-        if checkpoints.is_whole(run_directory, epoch):
+        if checkpoints.is_whole(epoch):
             if damaged:
                 warnings.warn(
-                    f"{run_directory}: {damaged[0]}; trial {trial.number}, the next best, wins",
+                    f"{name}: {damaged[0]}; trial {trial.number}, the next best, wins",
                     category=RunWarning,
                     stacklevel=2,
                 )
             return trial, epoch
         damaged.append(f"the checkpoint of trial {trial.number} at epoch {epoch.epoch} is damaged or gone")
-    raise StudyFailed(f"{str(run_directory)!r} must hold a whole checkpoint of a good trial, got none: {damaged[0]}")
+    raise StudyFailed(f"the run of {name!r} must hold a whole checkpoint of a good trial, got none: {damaged[0]}")
 
 
 def _write_digits(
-    section: DataSection, run_directory: Path, trial: Trial, epoch: Epoch, data: Data, facts: Mapping[str, Any]
+    section: DataSection,
+    best: Path,
+    checkpoint: Path,
+    trial: Trial,
+    epoch: Epoch,
+    data: Data,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     from trainables import model
     from trainables.datasets import load_part
 
-    checkpoint = run_directory / str(epoch.checkpoint)
     winner = digits_model(section, checkpoint, trial.config, data, seed=trial.seed, epochs=epoch.epoch)
     test = load_part(section.dataset, Path(section.dir), "test")
     metrics = {**facts, **scores(winner, data, test.images, test.labels)}
     metrics["num_parameters"] = epoch.metrics["num_parameters"]
-    model.write(run_directory / "best", winner, metrics)
+    model.write(best, winner, metrics)
     return metrics
 
 
@@ -137,14 +146,13 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def _write_other(
-    study: Study, run_directory: Path, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
+    study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A workload of one's own: its checkpoint as it saved it, beside its configuration and its metrics."""
-    best = run_directory / "best"
     shutil.rmtree(best, ignore_errors=True)
     best.mkdir()
-    if epoch.checkpoint:
-        shutil.copytree(run_directory / epoch.checkpoint, best / "checkpoint")
+    if checkpoint:
+        shutil.copytree(checkpoint, best / "checkpoint")
     config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
     (best / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     metrics = {**facts, **epoch.metrics}

@@ -33,6 +33,17 @@ for _kind in (_Loader, _Dumper):
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
     )
 
+# YAML takes these for ends of lines: unless they are escaped, they are read back as others.
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _LINE_ENDS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
 
 def load(text: str) -> Any:
     """The plain value that a YAML text holds.

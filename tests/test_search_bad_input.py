@@ -251,11 +251,11 @@ def test_a_hostile_model_folder_executes_nothing_and_is_refused(
 
 
 def test_checkpoints_behind_a_link_are_not_deleted(finished: Outcome, tmp_path: Path) -> None:
-    from search import checkpoints
+    from search.checkpoints import InFolder
 
     precious = tmp_path / "precious" / "trial-0000" / "epoch-0001"
     precious.mkdir(parents=True)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "precious")
-    checkpoints.delete(tmp_path / "run", ["checkpoints/trial-0000/epoch-0001"])
+    InFolder(tmp_path / "run").delete(["checkpoints/trial-0000/epoch-0001"])
     assert precious.is_dir() and os.path.islink(tmp_path / "run" / "checkpoints")

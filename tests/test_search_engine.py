@@ -13,7 +13,8 @@ import pytest
 
 from results import EventLog, Run, fold, open_run, read_events
 from results.events import SCHEMA, log_path
-from search import Study, checkpoints
+from search import Study
+from search.checkpoints import InFolder
 from search.early_stop import SuccessiveHalving, rungs
 from search.engine import Engine
 from search.limits import MOST_FAILURES_IN_A_ROW
@@ -49,7 +50,7 @@ class Driver:
         else:
             run.apply(self.log.append("study_started", schema=SCHEMA, **facts))
         self.study = study
-        self.engine = Engine(study, study.run_directory, self.log, run)
+        self.engine = Engine(study, study.run_directory, InFolder(study.run_directory), self.log, run)
 
     def report(self, assignment: dict[str, Any], epoch: int, score: float, *, save: bool = False) -> bool:
         path = f"checkpoints/trial-{assignment['number']:04d}/epoch-{epoch:04d}"
@@ -58,7 +59,7 @@ class Driver:
             written = self.study.run_directory / "written"
             written.mkdir()
             (written / "f").write_text("x")
-            checkpoint = checkpoints.publish(self.study.run_directory, path, written)
+            checkpoint = InFolder(self.study.run_directory).publish(path, written)
         facts = {"epoch_s": 0.1, "node": "n", "metrics": {"score": score}, "checkpoint": checkpoint}
         done = epoch == self.study.early_stop.max_epochs
         return self.engine.reported(assignment, {"epoch": epoch, "done": done, **facts})

@@ -61,7 +61,7 @@ def test_a_checkpoint_is_a_whole_folder_named_in_the_report(tmp_path: Path) -> N
 
 
 def test_a_checkpoint_is_on_its_way_while_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    may_land, reached, publish = threading.Event(), [], checkpoints.publish
+    may_land, reached, publish = threading.Event(), [], checkpoints.InFolder.publish
 
     def slow(*arguments: Any) -> dict[str, str]:
         assert may_land.wait(10)
@@ -72,7 +72,7 @@ def test_a_checkpoint_is_on_its_way_while_training_goes_on(tmp_path: Path, monke
             reached.append(epoch)
             trial.report({"score": float(epoch)}, lambda folder: (folder / "f").touch())
 
-    monkeypatch.setattr(checkpoints, "publish", slow)
+    monkeypatch.setattr(checkpoints.InFolder, "publish", slow)
     session = begun(train, tmp_path, {})
     deadline = time.monotonic() + 10
     while len(reached) < 2 and time.monotonic() < deadline:
@@ -90,7 +90,7 @@ def test_a_checkpoint_that_cannot_land_is_told_as_the_disks_failure(
     def full(*arguments: Any) -> dict[str, str]:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "publish", full)
+    monkeypatch.setattr(checkpoints.InFolder, "publish", full)
     failure = begun(rises, tmp_path, {"x": 1.0}).next()["failure"]
     assert failure == {"kind": "disk", "message": "[Errno 28] No space left on device", "errno": errno.ENOSPC}
 

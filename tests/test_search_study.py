@@ -117,7 +117,7 @@ BROKEN = {
     "name: ''": "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got ''",
     "name: ../up": "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got '../up'",
     "output: 3": "s.yaml, line 1: output must be text, got 3",
-    "output: s3://key:secret@bucket": "s.yaml, line 1: output must be a folder, got an address; name a folder",
+    "output: s3://key:secret@bucket": "s.yaml, line 1: output: shared storage must be named like s3://bucket/prefix, gs://… or az://…, got 's3://…'; keys and servers come from the environment",
     "workload: a.b": "s.yaml, line 1: unknown workload 'a.b'; known: digits; or package.module:function",
     "workload: 'a:b c'": "s.yaml, line 1: unknown workload 'a:b c'; known: digits; or package.module:function",
     "data: [mnist]": "s.yaml, line 1: data must be a mapping of keys to values, got ['mnist']",

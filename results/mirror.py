@@ -1,0 +1,128 @@
+"""A run in shared storage: written in a working copy on this machine, and brought there moments later."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from results.errors import RunError, StorageError
+from results.events import Event, EventLog, log_path
+from results.storage import Storage
+from results.stored_log import Lease, StoredLog, read_log
+
+# A driver that is killed loses no more than it heard in this time, and what the resume does again.
+_PAUSE_S = 0.3
+# The tables are whole at each time, and as late as this.
+_TABLES_EVERY_S = 5.0
+_TABLES = ("trials.parquet", "epochs.parquet")
+
+
+class MirroredLog(EventLog):
+    """The log of a run in storage; it brings its whole working copy there, checkpoints aside.
+
+    What the log tells of is there before the log tells of it, and nothing is deleted before the log there says so.
+
+    Args:
+        storage: Where the run lies. What there is of its log is copied into the working copy first.
+        working_copy: A folder on this machine, for as long as the log is open.
+
+    Raises:
+        RunError: Another driver holds the run.
+        StorageError: It can't be read or written.
+    """
+
+    def __init__(self, storage: Storage, working_copy: Path) -> None:
+        self._storage = storage
+        self._directory = working_copy
+        self._lease = Lease(storage)
+        try:
+            log = read_log(storage)
+            path = log_path(working_copy)
+            path.parent.mkdir()
+            path.write_bytes(log[: log.rfind(b"\n") + 1])
+            super().__init__(working_copy)
+            self._stored = StoredLog(storage, path, path.stat().st_size)
+        except BaseException:
+            with suppress(StorageError):
+                self._lease.release()
+            raise
+        self._sent: dict[str, tuple[int, int]] = {}  # file -> its size and time of change as it was sent
+        self._later: deque[Callable[[], None]] = deque()
+        self._tables_due = 0.0
+        self._failure: Exception | None = None
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(function, pause_s), name="mirror", daemon=True)
+            for function, pause_s in ((self._sync, _PAUSE_S), (self._lease.beat, _PAUSE_S))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def append(self, event: str, /, **facts: Any) -> Event:
+        """Write one event here; the storage has it moments later.
+
+        Raises:
+            StorageError: It could not be brought up to date for a minute.
+            RunError: Another driver has taken over.
+        """
+        if self._failure:
+            raise self._failure
+        return super().append(event, **facts)
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Call a function once the storage has all that has been appended; in another thread."""
+        self._later.append(function)
+
+    def close(self) -> None:
+        """Bring the last of it there, and let go.
+
+        Raises:
+            StorageError: That can't be done, and no append has said so.
+        """
+        if self._over.is_set():
+            return
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        try:
+            if self._failure is None:
+                self._tables_due = 0.0
+                self._sync()
+                self._lease.release()
+        finally:
+            super().close()
+
+    def _repeat(self, function: Callable[[], None], pause_s: float) -> None:
+        while self._failure is None and not self._over.wait(pause_s):
+            try:
+                function()
+            except (OSError, RunError) as err:
+                self._failure = self._failure or err
+
+    def _sync(self) -> None:
+        num_later = len(self._later)
+        # What the log tells of lies in the working copy by now, and goes first.
+        end = log_path(self._directory).stat().st_size
+        self._send([file for file in self._directory.glob("best/**/*") if file.is_file()])
+        self._send([self._directory / name for name in ("study.yaml", "environment.json")])
+        self._stored.append(end)
+        if time.monotonic() >= self._tables_due:
+            self._send([self._directory / name for name in _TABLES])
+            self._tables_due = time.monotonic() + _TABLES_EVERY_S
+        for _ in range(num_later):
+            self._later.popleft()()
+
+    def _send(self, files: list[Path]) -> None:
+        for file in files:
+            try:
+                status = file.stat()
+                content = file.read_bytes()
+            except FileNotFoundError:
+                continue  # not yet, or just being replaced
+            name, state = file.relative_to(self._directory).as_posix(), (status.st_size, status.st_mtime_ns)
+            if self._sent.get(name) != state:
+                self._storage.write(name, content)
+                self._sent[name] = state

@@ -1,0 +1,213 @@
+"""Shared storage: a folder in a bucket, through pyarrow's file systems. Every call is tried again until it works."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from results.errors import RunError, StorageError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+SCHEMES = ("s3", "gs", "az")
+# An outage of a minute is sat out. Within it the libraries below try for themselves too, some seconds each time.
+_PATIENCE_S = 60.0
+_MOST_PAUSE_S = 5.0
+_AT_ONCE = 8
+# What no waiting mends, as S3, Google's storage, Azure's and curl say it.
+_FOR_GOOD = re.compile(
+    r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|FORBIDDEN|PERMISSION_DENIED|HTTP status 40[0134]|"
+    r"resolve host|InvalidBucketName|BUCKET_NOT_FOUND|credentials",
+    re.IGNORECASE,
+)
+
+Answer = TypeVar("Answer")
+
+
+class Storage:
+    """A folder in shared storage, and what lies in it by its path there.
+
+    Who may read and write is the providers' own environment variables and files: AWS_ACCESS_KEY_ID and the like;
+    AWS_ENDPOINT_URL for another server that speaks S3; AZURE_STORAGE_ACCOUNT. No file is ever seen half written.
+
+    Args:
+        address: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
+
+    Raises:
+        RunError: It is no such address.
+        StorageError: By its methods, for what a minute of trying did not mend.
+    """
+
+    def __init__(self, address: str) -> None:
+        scheme, sign, rest = address.partition("://")
+        bucket, _, prefix = rest.rstrip("/").partition("/")
+        if scheme not in SCHEMES or not sign or not bucket or re.search(r"[@?#]|//|\.\.", rest):
+            shown = f"{scheme}://…" if re.search(r"[@?]", rest) else address  # it may hold a password
+            raise RunError(
+                f"shared storage must be named like s3://bucket/prefix, gs://… or az://…, got {shown!r}; "
+                "keys and servers come from the environment"
+            )
+        self.scheme = scheme
+        self.name = (prefix or bucket).rpartition("/")[2]
+        self._root = f"{bucket}/{prefix}".rstrip("/")
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self._root}"
+
+    def __truediv__(self, path: str) -> "Storage":
+        return Storage(f"{self}/{path}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Storage) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
+        return Storage, (str(self),)  # a connection stays in its process
+
+    def read(self, path: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+
+        def once() -> bytes:
+            with self._files.open_input_stream(self._at(path)) as stream:
+                return bytes(stream.read())
+
+        return self._tried(f"{path} can't be read", once)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file; the one that was there is replaced."""
+
+        def once() -> None:
+            with self._files.open_output_stream(self._at(path)) as stream:
+                stream.write(content)
+
+        self._tried(f"{path} can't be written", once)
+
+    def names(self, path: str = "") -> list[str]:
+        """The paths of all files below a folder, in order; none if there is no such folder."""
+        from pyarrow.fs import FileSelector, FileType
+
+        selector = FileSelector(self._at(path), recursive=True, allow_not_found=True)
+        found = self._tried("it can't be listed", lambda: self._files.get_file_info(selector))
+        return sorted(info.path[len(self._root) + 1 :] for info in found if info.type == FileType.File)
+
+    def delete(self, path: str) -> None:
+        """Delete a file, if it is there."""
+        with suppress(FileNotFoundError):  # by an earlier try, whose answer was lost
+            self._tried(f"{path} can't be deleted", lambda: self._files.delete_file(self._at(path)))
+
+    def delete_below(self, path: str) -> None:
+        """Delete all files below a folder, and the folder above it if nothing else is there."""
+        if self.names(path):
+            self._delete_folder(path)
+        # pyarrow leaves a mark, an empty object, where a folder has become empty.
+        above = path.rpartition("/")[0]
+        if above and not self.names(above):
+            self._delete_folder(above)
+
+    def _delete_folder(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._tried(f"{path} can't be deleted", lambda: self._files.delete_dir(self._at(path)))
+
+    def upload(self, folder: Path, path: str) -> None:
+        """Copy all files of a folder there."""
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        self._all(lambda file: self.write(f"{path}/{file.relative_to(folder).as_posix()}", file.read_bytes()), files)
+
+    def download(self, path: str, folder: Path) -> None:
+        """Copy all files below a path into a folder that exists."""
+
+        def one(name: str) -> None:
+            file = folder / name[len(path) + 1 :]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(self.read(name))
+
+        self._all(one, self.names(path))
+
+    def _all(self, function: Callable[[Answer], None], arguments: Sequence[Answer]) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as several:
+            list(several.map(function, arguments))
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}".rstrip("/")
+
+    @cached_property
+    def _files(self) -> "FileSystem":
+        try:
+            return _file_system(self.scheme)
+        except (OSError, ValueError, ImportError) as err:
+            raise StorageError(f"{self}: {_said(err)}") from err
+
+    def _tried(self, what: str, once: Callable[[], Answer]) -> Answer:
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+        wait = wait_random_exponential(multiplier=0.2, max=_MOST_PAUSE_S)
+        retrying = Retrying(
+            retry=retry_if_exception(_may_pass), wait=wait, stop=stop_after_delay(_PATIENCE_S), reraise=True
+        )
+        try:
+            return retrying(once)
+        except (FileNotFoundError, StorageError):
+            raise
+        except OSError as err:
+            raise StorageError(f"{self}: {what}: {_said(err)}") from err
+
+
+# What names a run: a folder, or one in shared storage.
+Place: TypeAlias = Path | Storage
+
+
+def place(text: str) -> Place:
+    """The place that a user names.
+
+    Raises:
+        RunError: It looks like an address, and is none that is known.
+    """
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    return Storage(text) if "://" in text else Path(text)
+
+
+def _may_pass(err: BaseException) -> bool:
+    if not isinstance(err, OSError) or isinstance(err, FileNotFoundError | PermissionError | StorageError):
+        return False
+    return not _FOR_GOOD.search(str(err))
+
+
+def _said(err: Exception) -> str:
+    """What a provider said, without the request's identity and curl's repetition."""
+    text = re.sub(r"; Details: .*|\(Request ID: [^)]*\)", "", str(err), flags=re.DOTALL)
+    return re.sub(r"^When .*?: (?=AWS Error)", "", text).strip()
+
+
+@lru_cache
+def _file_system(scheme: str) -> "FileSystem":
+    # Imported here: reading a run in a folder must not wait for what reads one in a bucket.
+    from pyarrow import fs
+
+    if scheme == "gs":
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=15))
+    if scheme == "az":
+        account = os.environ.get("AZURE_STORAGE_ACCOUNT")
+        if not account:
+            raise ValueError("az:// needs AZURE_STORAGE_ACCOUNT, the account's name, in the environment")
+        return fs.AzureFileSystem(account_name=account, account_key=os.environ.get("AZURE_STORAGE_KEY"))
+    return fs.S3FileSystem(
+        endpoint_override=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+        # A small file is one request, not three.
+        allow_delayed_open=True,
+        connect_timeout=5,
+        request_timeout=10,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3),
+    )

@@ -1,0 +1,309 @@
+"""Runs in shared storage: against moto's S3 server, a real one on loopback, that also answers late, wrongly or not."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from results import Storage, open_run, read_events, storage, stored_log
+from results.errors import RunError, StorageError
+from results.events import log_path
+from results.mirror import MirroredLog
+from results.storage import place
+from results.stored_log import Lease, StoredLog, read_log
+from search import load_study
+from tests.faults import Search
+
+ROOT = Path(__file__).parents[1]
+SEED = 20261125
+TYPED = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Server:
+    """An S3 server with a bucket; `share` of what it is asked goes wrong."""
+
+    def __init__(self, share: float) -> None:
+        command = [sys.executable, str(ROOT / "tests" / "s3_server.py"), "0", str(share), str(SEED)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout
+        self.port = int(self.process.stdout.readline().split()[-1])
+        self.faults: list[str] = []
+        threading.Thread(target=lambda: self.faults.extend(self.process.stdout or []), daemon=True).start()
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def make_bucket(self) -> None:
+        from pyarrow import fs
+
+        options = {"access_key": "test", "secret_key": "test", "region": "us-east-1", "scheme": "http"}
+        files = fs.S3FileSystem(endpoint_override=f"127.0.0.1:{self.port}", allow_bucket_creation=True, **options)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                files.create_dir("bucket")
+                return
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module", params=[0.0, 0.2], ids=["sound", "faulty"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    pytest.importorskip("moto", reason="moto's S3 server is needed: pip install 'moto[s3]' flask flask-cors")
+    server = Server(request.param)
+    server.make_bucket()
+    before = dict(os.environ)
+    os.environ.update(server.environment)
+    storage._file_system.cache_clear()
+    yield server
+    os.environ.clear()
+    os.environ.update(before)
+    storage._file_system.cache_clear()
+    server.stop()
+
+
+@pytest.fixture
+def folder(server: Server) -> Storage:
+    """A folder of its own in the bucket."""
+    return Storage(f"s3://bucket/{uuid.uuid4().hex}")
+
+
+def test_what_is_written_is_read_listed_and_deleted(folder: Storage, server: Server, tmp_path: Path) -> None:
+    generator, content = random.Random(SEED), {}
+    for number in range(15):
+        name = f"{generator.choice(['a', 'b/c', 'd'])}/{number}"
+        content[name] = generator.randbytes(generator.choice([0, 10, 300_000]))
+        folder.write(name, content[name])
+    assert folder.names() == sorted(content)
+    assert {name: folder.read(name) for name in content} == content
+    for name in [name for name in content if name.startswith("a/")]:
+        folder.delete(name)
+        folder.delete(name)  # gone is gone
+    folder.delete_below("b/c")
+    left = {name: data for name, data in content.items() if name.startswith("d/")}
+    assert folder.names() == sorted(left)
+    folder.download("d", tmp_path)
+    assert {f"d/{file.name}": file.read_bytes() for file in tmp_path.iterdir()} == left
+    folder.upload(tmp_path, "copy/of")
+    assert folder.names("copy") == sorted(f"copy/of/{file.name}" for file in tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError):
+        folder.read("a/nothing")
+    assert folder.names("nothing") == []
+    if "faulty" in os.environ["PYTEST_CURRENT_TEST"]:
+        assert len(server.faults) > 5
+
+
+def test_a_log_grows_and_reads_the_same_at_each_step(
+    folder: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_log, "_MOST_SEGMENTS", 4)
+    generator, path = random.Random(SEED), tmp_path / "log.jsonl"
+    path.touch()
+    log = StoredLog(folder, path)
+    for step in range(14):
+        with path.open("ab") as file:
+            for _ in range(generator.randint(0, 3)):
+                file.write(b"x" * generator.randint(1, 50) + b"\n")
+            file.write(b"half a li")
+        log.append(path.stat().st_size)
+        whole = path.read_bytes()[: -len(b"half a li")]
+        os.truncate(path, len(whole))
+        if step % 4 == 0:
+            assert read_log(folder) == whole
+    assert len(folder.names("events")) <= 4
+    again = StoredLog(folder, path, len(whole))
+    with path.open("ab") as file:
+        file.write(b"more\n")
+    again.append(path.stat().st_size)
+    assert read_log(folder) == whole + b"more\n"
+
+
+def test_a_merge_that_was_cut_short_changes_nothing(folder: Storage) -> None:
+    for begin, content in ((0, b"one\n"), (4, b"two\n"), (8, b"three\n")):
+        folder.write(f"events/{begin:012d}.jsonl", content)
+    folder.write("events/000000000000.jsonl", b"one\ntwo\nthree\n")  # and the two others are still there
+    assert read_log(folder) == b"one\ntwo\nthree\n"
+    folder.delete("events/000000000004.jsonl")
+    assert read_log(folder) == b"one\ntwo\nthree\n"
+
+
+def test_a_log_with_a_hole_is_refused(folder: Storage) -> None:
+    folder.write("events/000000000000.jsonl", b"one\n")
+    folder.write("events/000000000008.jsonl", b"three\n")
+    with pytest.raises(RunError, match=r"the log lacks what comes before events/000000000008\.jsonl"):
+        list(read_events(folder))
+
+
+@pytest.fixture
+def quick_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_log, "_BEAT_S", 0.4)
+    monkeypatch.setattr(stored_log, "_SILENCE_S", 20.0 if "faulty" in os.environ["PYTEST_CURRENT_TEST"] else 2.0)
+    monkeypatch.setattr(stored_log, "_SETTLING_S", 0.1)
+
+
+@pytest.mark.usefixtures("quick_beat")
+def test_a_run_has_one_driver_and_a_dead_one_is_followed(
+    folder: Storage, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = MirroredLog(folder, tmp_path)
+    with pytest.raises(RunError, match=f"process {os.getpid()} on .* holds it; wait for it to end, or stop it"):
+        Lease(folder)
+    first.append("study_ended", reason="user")
+    first.close()
+    began = time.monotonic()
+    dead = Lease(folder)  # a driver that closed has said so
+    assert "faulty" in os.environ["PYTEST_CURRENT_TEST"] or time.monotonic() - began < 1.5
+    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    second = Lease(folder)
+    with pytest.raises(RunError, match="must have one driver at a time"):
+        dead._next = 0.0
+        dead.beat()
+    second.release()
+
+
+@pytest.mark.usefixtures("quick_beat")
+def test_nothing_is_deleted_before_the_log_there_says_so(folder: Storage, tmp_path: Path) -> None:
+    log, seen = MirroredLog(folder, tmp_path), []
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "model").write_bytes(b"m" * 100_000)
+    for number in range(5):
+        log.append("study_ended", reason=str(number))
+        log.later(lambda number=number: seen.append((number, read_log(folder).count(b"\n"))))  # type: ignore[misc]
+        time.sleep(0.15)
+    log.close()
+    assert [number for number, _ in seen] == [0, 1, 2, 3, 4]
+    assert all(num_events > number for number, num_events in seen)
+    assert read_log(folder) == log_path(tmp_path).read_bytes()
+    assert folder.read("best/model") == b"m" * 100_000
+    assert "events/driver.json" not in folder.names()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["s3://", "s3:///x", "ftp://host/x", "s3://key:secret@bucket/x", "s3://bucket/../x", "s3://bucket/x?endpoint=y"],
+)
+def test_what_is_no_address_is_refused_without_its_secrets(address: str) -> None:
+    with pytest.raises(RunError, match=r"shared storage must be named like s3://bucket/prefix") as caught:
+        place(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_places_are_folders_or_storage() -> None:
+    assert place("runs/x") == Path("runs/x") and place("file:///runs/x") == Path("/runs/x")
+    assert str(Storage("s3://bucket/a/") / "b") == "s3://bucket/a/b" and Storage("gs://b/x").name == "x"
+
+
+def test_azure_without_an_account_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT", raising=False)
+    storage._file_system.cache_clear()
+    with pytest.raises(StorageError, match="az:// needs AZURE_STORAGE_ACCOUNT"):
+        place("az://container/x").read("y")  # type: ignore[union-attr]
+
+
+class StoredSearch(Search):
+    """A search that lies in the bucket, and is resumed from another folder than it was begun in."""
+
+    def __init__(self, folders: tuple[Path, Path], words: list[str], run: Storage) -> None:
+        self.folders, self.words, self.run_directory = folders, words, run  # type: ignore[assignment]
+        self.folder = folders[0]
+
+    def begin(self) -> "subprocess.Popen[str]":
+        if not self.num_events():
+            return self.start("run", *self.words)
+        self.folder = self.folders[1]
+        return self.start("resume", str(self.run_directory))
+
+    def num_events(self) -> int:
+        return read_log(self.run_directory).count(b"\n")  # type: ignore[arg-type]
+
+
+def whole(run: Storage, tmp_path: Path) -> SimpleNamespace:
+    """What lies there after the end: both tables, and every event."""
+    for name in ("trials", "epochs"):
+        (tmp_path / f"{name}.parquet").write_bytes(run.read(f"{name}.parquet"))
+    tables = {name: pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("trials", "epochs")}
+    return SimpleNamespace(**tables, events=list(read_events(run)), files=run.names())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
+    type_in: TYPED, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("moto", reason="moto's S3 server is needed: pip install 'moto[s3]' flask flask-cors")
+    server = Server(0.05)
+    server.make_bucket()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    storage._file_system.cache_clear()
+    try:
+        run = Storage("s3://bucket/runs/quickstart")
+        folders = tmp_path / "first", tmp_path / "second"
+        for folder in folders:
+            folder.mkdir()
+        search = StoredSearch(folders, ["quickstart", "--set=output=s3://bucket/runs"], run)
+        num_trials = load_study("quickstart").budget.trials
+        search.kill_at(80)
+        before = list(read_events(run))
+        assert len(before) >= 80 and open_run(run).winner is None
+        output = search.finish(timeout_s=400)
+        assert f"model:  {run}/best" in output
+        search.check_nothing_was_done_twice()
+
+        found = whole(run, tmp_path)
+        assert found.events[: len(before)] == before  # what had been told is still told
+        assert list(found.trials["number"]) == list(range(num_trials))
+        assert set(found.trials["state"]) <= {"finished", "stopped"}
+        assert not found.epochs.duplicated(["number", "epoch"]).any()
+        assert len(found.epochs) == found.trials["epochs"].sum()
+        for number, rows in found.epochs.groupby("number"):
+            assert list(rows["epoch"]) == list(range(1, len(rows) + 1)), number
+        assert any(event["event"] == "trial_started" and event["epoch"] > 0 for event in found.events[len(before) :])
+        kept = {event.rpartition("/")[0] for event in found.files if event.startswith("checkpoints/")}
+        named = {epoch.checkpoint for trial in open_run(run).trials.values() for epoch in trial.checkpoints}
+        assert kept == named and len(kept) <= 3
+        assert not any(folder.joinpath("runs").exists() for folder in folders)
+        assert len(server.faults) > 10, "a test of faults that had none"
+
+        assert f"{num_trials}" in type_in("status", str(run)).stdout
+        assert type_in("trials", str(run), "--format", "csv").stdout.count("\n") == num_trials + 1
+        picture = tmp_path / "digit.png"
+        from PIL import Image
+
+        Image.linear_gradient("L").resize((8, 8)).save(picture)
+        assert "digit.png" in type_in("predict", str(run), str(picture)).stdout
+        again = type_in("run", "quickstart", "--set=output=s3://bucket/runs")
+        assert again.returncode == 2 and f"'{run}' is there already" in again.stderr
+    finally:
+        server.stop()
+        storage._file_system.cache_clear()
+
+
+def test_storage_that_cannot_be_reached_is_one_message(
+    type_in: TYPED, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    storage._file_system.cache_clear()
+    monkeypatch.setattr(storage, "_PATIENCE_S", 0.5)
+    with pytest.raises(StorageError, match=r"s3://bucket/x: it can't be listed: AWS Error NETWORK_CONNECTION"):
+        open_run(Storage("s3://bucket/x"))
+    storage._file_system.cache_clear()
