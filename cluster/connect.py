@@ -114,11 +114,12 @@ def _unreachable(address: str, err: Exception) -> str:
     return f"a Ray cluster must be reachable at {address!r}, got: {err}; leave the address out to run on this machine"
 
 
-def num_fitting(asked: Mapping[str, float], *, wait: bool = False) -> int:
+def num_fitting(asked: Mapping[str, float], *, workers: int = 1, wait: bool = False) -> int:
     """How many trials the joined cluster can run at once.
 
     Args:
-        asked: What each asks for, by Ray's names: CPU, GPU, and what nodes were started with besides.
+        asked: What each worker asks for, by Ray's names: CPU, GPU, and what nodes were started with besides.
+        workers: Of a trial, on one node or several.
         wait: Whether a node that could run one may come later; then there is one at least.
 
     Raises:
@@ -127,15 +128,17 @@ def num_fitting(asked: Mapping[str, float], *, wait: bool = False) -> int:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    count = sum(min(_times(node.get(name, 0), amount) for name, amount in asked.items()) for node in nodes)
+    num_workers = sum(min(_times(node.get(name, 0), amount) for name, amount in asked.items()) for node in nodes)
+    count = num_workers // workers
     if count or wait:
         return max(count, 1)
     names = list(dict.fromkeys(["CPU", "GPU", *asked]))
     has = "; ".join(_listed({name: node.get(name, 0) for name in names}) for node in nodes)
-    raise ClusterError(
-        f"resources: a node must have {_listed(asked)} for one trial, got {has}; "
-        f"lower {' or '.join(f'resources.{_key(name)}' for name in asked)}, or --wait for a node that joins"
-    )
+    needed = f"a node must have {_listed(asked)} for one trial"
+    if workers > 1:
+        needed = f"nodes must have {_listed(asked)} for each of a trial's {workers} workers"
+    keys = [*(f"resources.{_key(name)}" for name in asked), *(["resources.workers"] if workers > 1 else [])]
+    raise ClusterError(f"resources: {needed}, got {has}; lower {' or '.join(keys)}, or --wait for a node that joins")
 
 
 def _listed(amounts: Mapping[str, float]) -> str:

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -13,15 +13,32 @@ from ray import tune
 from search import trial_log, workloads
 from search.clean_slate import CleanSlate
 from search.session import Session, Terms
-from trainables import Data
+from trainables import Data, Train
 from trainables.memory import keep_to_share
+
+if TYPE_CHECKING:
+    from search.data_parallel import DataParallel
 
 # A stopped function ends at its next report; one that does not within this time gets its process replaced.
 _PATIENCE_S = 2.0
+_WORKERS_PATIENCE_S = 20.0  # Ray Train takes some seconds to end them
 
 
 class ProcessSpoilt(Exception):
     """The last trial left something in the process that the next would notice; another process has to train it."""
+
+
+class WorkersLost(Exception):
+    """One of the workers that train a trial together has died.
+
+    Args:
+        kind: worker_lost, oom or node_lost.
+        message: What is known of it.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind, self.message = kind, message
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]
@@ -30,12 +47,12 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, terms: Terms, data: Data | None) -> None:
         """Get ready for any trial of the study."""
         self._terms, self._data = terms, data
-        self._train = workloads.find(terms.workload)
-        if 0 < terms.gpu < 1 and "torch" in sys.modules:
-            keep_to_share(terms.gpu)
-        workloads.warm_up(
-            terms.workload, data, gpu=terms.gpu > 0, num_threads=terms.num_threads, precision=terms.precision
-        )
+        self._train: Train = workloads.find(terms.workload)
+        self._together: DataParallel | None = None
+        if terms.num_workers > 1:
+            self._train = self._together = _on_several_workers(terms, data)
+        else:
+            self._prepare(terms, data)
         self._slate = CleanSlate(terms.num_threads)
         self._node = ray.util.get_node_ip_address()
         self._next: Mapping[str, Any] | None = None
@@ -44,6 +61,13 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._threads = set(threading.enumerate())
         self._left_s: float | None = None
         self._armed_at: float | None = None
+
+    def _prepare(self, terms: Terms, data: Data | None) -> None:
+        if 0 < terms.gpu < 1 and "torch" in sys.modules:
+            keep_to_share(terms.gpu)
+        workloads.warm_up(
+            terms.workload, data, gpu=terms.gpu > 0, num_threads=terms.num_threads, precision=terms.precision
+        )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Be another slot of the same study.
@@ -67,6 +91,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
         Raises:
             ProcessSpoilt: The last trial can't be brought to an end or left something behind.
+        WorkersLost: One of several workers has died, and with it the attempt.
         """
         if self._next is not None:
             assignment, self._next = self._next, None
@@ -78,16 +103,22 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         reports = self._session.next()
         if self._session.waits:  # else it trains on, and its time goes on
             self._disarm()
+        failure = reports[-1].get("failure")
+        if failure and failure["kind"] in ("worker_lost", "oom", "node_lost") and self._terms.num_workers > 1:
+            raise WorkersLost(failure["kind"], failure["message"])
         sys.stdout.flush()
         sys.stderr.flush()
-        if "failure" in reports[-1] and self._terms.scratch:  # here, for what is printed lies on this machine
+        if failure and self._terms.scratch:  # here, for what is printed lies on this machine
             reports[-1]["log_tail"] = trial_log.tail(self._terms.scratch, self._number)
         # In a list, Tune takes them as they are; what it finds in a mapping it flattens and averages.
-        return {"reports": [{**report, "node": self._node} for report in reports]}
+        node = self._together.node if self._together else self._node
+        return {"reports": [{**report, "node": node} for report in reports]}
 
     def cleanup(self) -> None:
-        """Let go of the trial."""
+        """Let go of the trial, and of the workers that trained it together."""
         self._end()
+        if self._together:
+            self._together.close()
 
     def _begin(self, assignment: Mapping[str, Any]) -> None:
         self._clear()
@@ -103,7 +134,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def _clear(self) -> None:
         if not self._end():
             raise ProcessSpoilt("the last trial does not end")
-        leftovers = self._slate.leftovers(self._threads)
+        # A study's own code runs in the workers, where there are several, and not here.
+        leftovers = None if self._terms.num_workers > 1 else self._slate.leftovers(self._threads)
         if leftovers:
             raise ProcessSpoilt(leftovers)
 
@@ -113,7 +145,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if session is None:
             return True
         session.close()
-        return session.join(_PATIENCE_S)
+        return session.join(_PATIENCE_S if self._terms.num_workers == 1 else _WORKERS_PATIENCE_S)
 
     def _arm(self) -> None:
         """Start the clock that ends the process: from outside Python, so that a loop that never yields ends too."""
@@ -126,3 +158,9 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             faulthandler.cancel_dump_traceback_later()
             self._left_s -= time.monotonic() - self._armed_at
             self._armed_at = None
+
+
+def _on_several_workers(terms: Terms, data: Data | None) -> "DataParallel":
+    from search.data_parallel import DataParallel  # Ray Train takes a second to import
+
+    return DataParallel(terms, data)

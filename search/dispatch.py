@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
 from search import trial_log
-from search.actor import ProcessSpoilt, TrialActor
+from search.actor import ProcessSpoilt, TrialActor, WorkersLost
 from search.deaths import Deaths
 from search.engine import Engine
 from search.errors import StudyFailed
@@ -35,6 +35,9 @@ _MOST_BREAKS = 20
 _GRACE_S = 3.0
 # Python's own is 5 ms, and an event needs the interpreter ten times over.
 _TURN_S = 0.0002
+
+# What Ray's head node has and no other: a placement group can't ask for nothing.
+_ON_THE_HEAD = {"node:__internal_head__": 0.0001}
 
 Answer = TypeVar("Answer")
 
@@ -91,7 +94,8 @@ def _tune(trainable: type[TrialActor], bridge: "_Bridge", resources: Resources, 
         stop=_Reports(bridge),
         callbacks=[_Starts(bridge)],
         num_samples=_MANY,
-        resources_per_trial=PlacementGroupFactory([resources.each]),
+        # Where a trial has several workers, Ray Train finds them their places; the slot itself needs none.
+        resources_per_trial=PlacementGroupFactory([resources.each if resources.workers == 1 else _ON_THE_HEAD]),
         reuse_actors=True,
         trial_dirname_creator=lambda slot: slot.trial_id,
         raise_on_failed_trial=False,
@@ -108,6 +112,7 @@ class _Bridge:
         self.error: Exception | None = None
         self.last_break = ""
         self._most = math.inf if resources.concurrent == "auto" else resources.concurrent
+        self._waits_for_nodes = resources.workers == 1  # else a slot holds no resources that it could wait for
         self._deaths = Deaths()
         self._waiting: set[str] = set()  # slots that have no actor yet
         self._actors: dict[str, ActorHandle] = {}  # of the slots that have one
@@ -127,7 +132,9 @@ class _Bridge:
         """Whether another slot would have something to do; it is counted as waiting from then on."""
         num_slots = len(self._waiting) + len(self._actors)
         # Beyond what fits now one slot waits, for a node that joins.
-        room = num_slots < self.engine.num_slots or (not self._waiting and num_slots < self._most)
+        room = num_slots < self.engine.num_slots or (
+            self._waits_for_nodes and not self._waiting and num_slots < self._most
+        )
         if not room or self.engine.num_to_begin <= len(self._waiting):
             return False
         self._waiting.add(slot)
@@ -156,7 +163,8 @@ class _Bridge:
         if isinstance(err, ProcessSpoilt):
             self.call(lambda: self.engine.given_back(assignment), None)
         else:
-            kind, message = self._deaths.cause(err)
+            cause = getattr(err, "cause", err)
+            kind, message = (cause.kind, cause.message) if isinstance(cause, WorkersLost) else self._deaths.cause(err)
             log_tail = trial_log.tail(self.scratch, assignment["number"])
             self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)
         self._forget(slot, assignment)

@@ -139,7 +139,7 @@ def _session(
         from search.session import Terms
         from search.winner import crown
 
-        num_slots = num_fitting(study.resources.each, wait=wait_for_nodes)
+        num_slots = num_fitting(study.resources.each, workers=study.resources.workers, wait=wait_for_nodes)
         if study.resources.concurrent != "auto":
             num_slots = min(num_slots, study.resources.concurrent)
         log, so_far, first = begin()

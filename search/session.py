@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,12 @@ class Terms:
         max_epochs: The whole budget of a trial.
         every_epochs: How often a checkpoint is wanted at least.
         trial_wall_s: After so many seconds the process is ended; None for never.
-        num_threads: CPU threads of a trial.
-        gpu: GPUs of a trial; a fraction for a share of one, 0 for none.
+        num_threads: CPU threads of a worker.
+        gpu: GPUs of a worker; a fraction for a share of one, 0 for none.
         rungs: The epochs after which a trial may be given up.
         precision: `auto`, `bf16` or `fp32`.
+        num_workers: Workers of a trial.
+        resources_per_worker: What each asks of Ray, by Ray's names.
         scratch: A folder for what trials print; None leaves it where Ray puts it.
     """
 
@@ -56,6 +58,8 @@ class Terms:
     gpu: float
     rungs: tuple[int, ...] = ()
     precision: str = "auto"
+    num_workers: int = 1
+    resources_per_worker: Mapping[str, float] = field(default_factory=dict)
     scratch: str | None = None
 
     @classmethod
@@ -73,7 +77,14 @@ class Terms:
             gpu=study.resources.gpu,
             rungs=tuple(rungs(study.early_stop)),
             precision=study.precision,
+            num_workers=study.resources.workers,
+            resources_per_worker=study.resources.each,
         )
+
+    @property
+    def scratch_here(self) -> str | None:
+        """The folder for what is in the making, if this machine has it; else None, for its temporary folder."""
+        return self.scratch if self.scratch and Path(self.scratch).is_dir() else None
 
 
 class Unwind(BaseException):
@@ -178,17 +189,13 @@ class Session:
         last: dict[str, Any] = {"done": True}
         try:
             with self._fetched(checkpoint) as folder:
-                trial = replace(trial, checkpoint=folder)
-                returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
-            if returned is not None:
-                message = f"a training function must return None and report its metrics, got {type(returned).__name__}"
-                last["failure"] = {"kind": "return_value", "message": message}
+                called(train, config, replace(trial, checkpoint=folder))
         except Unwind:
             return
         except BaseException as err:  # Whatever a workload does, it must not take the process along.
             with suppress(Exception):
                 traceback.print_exc()
-            last["failure"] = _failure(err)
+            last["failure"] = failure_of(err)
         self._all_published()
         self._reports.put(last)
 
@@ -206,14 +213,14 @@ class Session:
         finally:
             fetched.__exit__(None, None, None)
 
-    def _report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
+    def _report(self, metrics: Mapping[str, float], save: Save | None = None, epoch_s: float | None = None) -> None:
         if self._stopped:
             raise Unwind
-        epoch_s = time.perf_counter() - self._resumed_at
+        epoch_s = time.perf_counter() - self._resumed_at if epoch_s is None else epoch_s
         self._epoch += 1
         if self._epoch > self._terms.max_epochs:
             raise RuntimeError(f"a trial must report {self._terms.max_epochs} times at most, got one more")
-        numbers = {_clean(name): _number(name, value) for name, value in metrics.items()}
+        numbers = plain_numbers(metrics)
         if self._terms.metric not in numbers:
             raise MissingMetric(f"must report {self._terms.metric!r}, got {', '.join(numbers) or 'nothing'}")
         report = {"epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": None, "done": False}
@@ -239,10 +246,8 @@ class Session:
 
     def _written(self, save: Save) -> Path:
         """A checkpoint in a folder of this machine's, for `_publish` to take from there."""
-        scratch = self._terms.scratch
         with _disk(self._place):
-            here = scratch if scratch and Path(scratch).is_dir() else None
-            around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=here))
+            around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=self._terms.scratch_here))
             try:
                 folder = around / "checkpoint"  # `around` is for this user alone; a checkpoint is as open as the run
                 folder.mkdir()
@@ -259,7 +264,7 @@ class Session:
             with _disk(self._place):
                 report["checkpoint"] = self._checkpoints.publish(name, written)
         except Exception as err:  # It is told where a failure of the function itself would be.
-            report = {"failure": _failure(err), "done": True}
+            report = {"failure": failure_of(err), "done": True}
         finally:
             shutil.rmtree(written.parent, ignore_errors=True)
         self._reports.put(report)
@@ -307,6 +312,40 @@ class MissingMetric(RuntimeError):
     """A report lacks the metric that the study searches for."""
 
 
+def called(train: Train, config: Mapping[str, Any], trial: Trial) -> None:
+    """Call a training function.
+
+    Raises:
+        Failed: It returned something.
+        Whatever it raises.
+    """
+    returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
+    if returned is not None:
+        message = f"a training function must return None and report its metrics, got {type(returned).__name__}"
+        raise Failed({"kind": "return_value", "message": message})
+
+
+class Failed(Exception):
+    """A trial failed, it is known how.
+
+    Args:
+        facts: As `failure_of` gives them.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        super().__init__(facts)
+        self.facts = facts
+
+
+def plain_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics as Python's own numbers, with names that can be written.
+
+    Raises:
+        TypeError: One is no number.
+    """
+    return {_clean(name): _number(name, value) for name, value in metrics.items()}
+
+
 def _clean(name: object) -> str:
     return str(name).encode("utf-8", "replace").decode()
 
@@ -320,7 +359,10 @@ def _number(name: str, value: object) -> float:
     return value if isinstance(value, float) or abs(value) <= 2**53 else float(value)
 
 
-def _failure(err: BaseException) -> dict[str, Any]:
+def failure_of(err: BaseException) -> dict[str, Any]:
+    """What a report says of an exception: `kind`, `message`, `errno`."""
+    if isinstance(err, Failed):
+        return err.facts
     return {"kind": _kind(err), "message": _described(err), "errno": getattr(err, "errno", None)}
 
 

@@ -201,9 +201,10 @@ def _ray_takes(amount: float) -> bool:
 class Resources(_Section):
     """What each trial is given."""
 
-    cpu: int = Field(1, ge=1, description="CPU cores, which are also its threads.")
+    cpu: int = Field(1, ge=1, description="CPU cores, which are also its threads; of each worker, as all of these.")
     gpu: float = Field(0, ge=0, description="GPUs; a fraction shares one, and so much of its memory.")
     custom: dict[str, PositiveFloat] = Field({}, description="Other resources that nodes were started with, by name.")
+    workers: int = Field(1, ge=1, description="Workers that train one trial together, data-parallel, on any nodes.")
     concurrent: int | Literal["auto"] = Field("auto", description="Trials at once; auto: as many as fit.")
 
     @field_validator("gpu")
@@ -225,7 +226,7 @@ class Resources(_Section):
 
     @property
     def each(self) -> dict[str, float]:
-        """What a trial asks of Ray, by Ray's names."""
+        """What a worker of a trial asks of Ray, by Ray's names."""
         return {"CPU": self.cpu, **({"GPU": self.gpu} if self.gpu else {}), **self.custom}
 
     @field_validator("concurrent")

@@ -116,3 +116,20 @@ def says_its_gpu(config: Mapping[str, Any], trial: Trial) -> None:
     """Takes two seconds, and reports the number of the GPU that Ray has given it."""
     time.sleep(2)
     trial.report({"score": config["x"], "gpu": int(os.environ["CUDA_VISIBLE_DEVICES"])})
+
+
+def a_worker_dies_once(config: Mapping[str, Any], trial: Trial) -> None:
+    """As `dies_once`, but it is the second of the workers that dies."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        if epoch == 2 and trial.epoch == 0 and trial.rank == 1:
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        trial.report({"score": config["x"], "began_after": trial.epoch}, _save(str(epoch)))
+
+
+def a_worker_raises(config: Mapping[str, Any], trial: Trial) -> None:
+    """The second of the workers fails in its second epoch, if `x` is above a half."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        if epoch == 2 and config["x"] > 0.5 and trial.rank == 1:
+            raise ValueError("this worker's share is a fish")
+        trial.report({"score": config["x"], "num_workers": trial.num_workers})

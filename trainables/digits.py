@@ -22,6 +22,7 @@ from trainables.networks import build, num_parameters
 from trainables.optimizers import Optimizer
 from trainables.precision import choose_bits
 from trainables.trial import Data, Trial
+from trainables.workers import data_parallel, largest
 
 # A configuration of the space `digits` that trains well on every data set here; `digitsearch train` starts from it.
 DEFAULTS: dict[str, Any] = {
@@ -67,7 +68,7 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
     """
     config = {**DEFAULTS, **config}
     torch.set_num_threads(trial.num_threads)
-    bits = choose_bits(trial.precision, config["model"], trial.device, trial.num_threads)
+    bits = largest(choose_bits(trial.precision, config["model"], trial.device, trial.num_threads), trial)
     torch.manual_seed(trial.seed)
     data: Data = trial.data
     placed = place(data, trial.device)
@@ -75,10 +76,11 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
 
     network = build(config, height, width, data.num_classes).to(trial.device).to(memory_format=torch.channels_last)
     optimizer = Optimizer(network, config)
-    steps_per_epoch = num_steps(num_images, config["batch_size"])
+    steps_per_epoch = num_steps(num_images, config["batch_size"], trial.num_workers)
     average = Average(network, memory=config["averaging"] * steps_per_epoch)
     if trial.checkpoint:
         _restore(trial.checkpoint, network, average, optimizer)
+    trained = data_parallel(network, trial)
 
     for epoch in range(trial.epoch, trial.max_epochs):
 
@@ -87,10 +89,10 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
             average.update(begun + step)
 
         # All randomness of an epoch comes from the seed and its number, so that a resumed trial repeats it.
-        torch.manual_seed(_mixed(trial.seed, epoch))
+        torch.manual_seed(_mixed(trial.seed, epoch) + trial.rank)
         started = time.perf_counter()
         train_loss = train_epoch(
-            network,
+            trained,
             placed,
             update,
             batch_size=config["batch_size"],
@@ -98,9 +100,14 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
             loss=partial(F.cross_entropy, label_smoothing=config["label_smoothing"]),
             augment=_augmentation(config, data) if config["augment"] else None,
             bits=bits,
+            rank=trial.rank,
+            num_workers=trial.num_workers,
         )
         train_s = time.perf_counter() - started
 
+        if trial.rank:  # the first worker's figures are taken
+            trial.report({}, None)
+            continue
         val_loss, val_accuracy = evaluate(average.network, placed.val_images, placed.val_labels, data.mean, data.std)
         metrics = {
             "train_loss": train_loss,

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from trainables.memory import keep_freed_memory
 from trainables.trial import Data
+from trainables.workers import summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,8 @@ def train_epoch(
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     augment: Callable[[Tensor, Generator], Tensor] | None = None,
     bits: int = 32,
+    rank: int = 0,
+    num_workers: int = 1,
 ) -> float:
     """Pass over the training images once, in random order.
 
@@ -80,6 +83,8 @@ def train_epoch(
         loss: Of float32 outputs (B, classes) and int64 labels (B,), the mean over the batch.
         augment: Of normalised images (B, 1, H, W), new ones of the same shape.
         bits: 16 computes in bfloat16 where PyTorch holds it safe (autocast), 32 in float32 throughout.
+        rank: Of this worker, see `Trial`; it trains on every `num_workers`-th image of each batch.
+        num_workers: Who pass over the images together, `network` being of `workers.data_parallel`.
 
     Returns:
         The mean loss in nats per image. Reading it waits for the device.
@@ -88,7 +93,11 @@ def train_epoch(
     network.train()
     images, labels = placed.train_images, placed.train_labels
     total_loss = torch.zeros((), device=images.device)
-    for step, batch in enumerate(_batches(len(images), batch_size, generator)):
+    for step, whole in enumerate(_batches(len(images), batch_size, generator, num_workers)):
+        if step == 0 and rank:
+            # The order is the same for all workers; how they augment their images is not.
+            generator.manual_seed(generator.initial_seed() + rank)
+        batch = whole[rank::num_workers]
         inputs = normalise(images[batch], placed.mean, placed.std)
         if augment is not None:
             inputs = augment(inputs, generator)
@@ -96,10 +105,12 @@ def train_epoch(
             outputs = network(inputs)
         batch_loss = loss(outputs.float(), labels[batch])
         network.zero_grad(set_to_none=True)
-        batch_loss.backward()
+        # Shares may differ by an image: so weighted, the mean over the workers is the mean over the whole batch.
+        share = len(batch) * num_workers / len(whole)
+        (batch_loss if share == 1 else batch_loss * share).backward()
         update(step)
         total_loss += batch_loss.detach() * len(batch)
-    return total_loss.item() / len(images)
+    return summed(total_loss, num_workers).item() / len(images)
 
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
@@ -107,16 +118,16 @@ def normalise(images: Tensor, mean: float, std: float) -> Tensor:
     return images.unsqueeze(1).float().mul_(1 / (255 * std)).sub_(mean / std)
 
 
-def num_steps(num_images: int, batch_size: int) -> int:
+def num_steps(num_images: int, batch_size: int, num_workers: int = 1) -> int:
     """How many steps `train_epoch` takes."""
-    # A batch of one has no variance to normalise by: it goes with the one before.
+    # A batch of one has no variance to normalise by: it goes with the one before, and so for each worker.
     whole, rest = divmod(num_images, batch_size)
-    return max(1, whole + (rest > 1))
+    return max(1, whole + (rest > 2 * num_workers - 1))
 
 
-def _batches(count: int, batch_size: int, generator: Generator) -> Iterator[Tensor]:
+def _batches(count: int, batch_size: int, generator: Generator, num_workers: int) -> Iterator[Tensor]:
     order = torch.randperm(count, generator=generator, device=generator.device)
-    last = num_steps(count, batch_size) - 1
+    last = num_steps(count, batch_size, num_workers) - 1
     for step in range(last):
         yield order[step * batch_size : (step + 1) * batch_size]
     yield order[last * batch_size :]

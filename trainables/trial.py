@@ -54,6 +54,9 @@ class Trial:
         epoch: Passes already done: 0, or what `checkpoint` brings.
         checkpoint: A folder that an earlier `save` filled, or None to start afresh.
         precision: `bf16`, `fp32`, or `auto` for the faster one on this machine.
+        rank: Which of the workers that train it together this one is, from 0. They are a process group of
+            torch.distributed; all of them report, and the first one's metrics and checkpoints are taken.
+        num_workers: How many workers those are.
         report: `report(metrics, save=None)`, once after each pass. `metrics` are finite numbers by name; `save` is
             a function that writes a checkpoint into the empty folder that it is given; it is called only when
             one is wanted. `report` may not return: it raises to unwind a trial that has been stopped.
@@ -68,3 +71,5 @@ class Trial:
     epoch: int = 0
     checkpoint: Path | None = None
     precision: str = "auto"
+    rank: int = 0
+    num_workers: int = 1

@@ -1,0 +1,322 @@
+"""One trial on several workers: Ray Train starts them, and the first one's reports come to the trial's slot.
+
+All workers run the workload's function, each with its `trial.rank`. At a report the first one waits until the slot has
+taken it, and tells the others whether the trial goes on: so rungs, checkpoints and ends are what they are with one.
+"""
+
+import asyncio
+import math
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from search import workloads
+from search.clean_slate import CleanSlate
+from search.deaths import Deaths
+from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
+from trainables import Data, Save, Train, Trial
+from trainables.memory import keep_to_share
+
+_PAUSE_S = 0.02
+_LOOK_EVERY_S = 0.5
+_PATIENCE_S = 20.0
+
+
+class _Mailbox:
+    """What a slot and its crew say to each other. The first worker waits for an answer to each of its reports."""
+
+    def __init__(self) -> None:
+        self._assignments: list[dict[str, Any] | None] = []
+        self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answers: asyncio.Queue[str] = asyncio.Queue()
+
+    async def assign(self, assignment: dict[str, Any] | None) -> None:
+        if self._assignments:
+            self._assignments[-1] = {}  # all workers have it; it may be large
+        self._assignments.append(assignment)
+
+    async def assignment(self, index: int) -> dict[str, Any] | None:
+        while len(self._assignments) <= index:
+            await asyncio.sleep(_PAUSE_S)
+        return self._assignments[index]
+
+    async def say(self, what: dict[str, Any]) -> str:
+        await self._said.put(what)
+        return await self._answers.get()
+
+    async def tell(self, what: dict[str, Any]) -> None:
+        await self._said.put(what)
+
+    async def hear(self) -> dict[str, Any]:
+        return await self._said.get()
+
+    async def answer(self, answer: str) -> None:
+        await self._answers.put(answer)
+
+
+class DataParallel:
+    """A training function for a slot's session: has a workload's own function run by a crew of workers.
+
+    The crew stays for the slot's next trial, as a slot stays: Ray Train takes seconds to start one.
+
+    Args:
+        terms: What the study says.
+        data: What each worker finds in `trial.data`.
+    """
+
+    def __init__(self, terms: Terms, data: Data | None) -> None:
+        self._terms = terms
+        self._data = ray.put(data)  # a node has it once, whoever trains there
+        self._crew: _Crew | None = None
+        self.node = ray.util.get_node_ip_address()  # where the first worker trained last
+
+    def __call__(self, config: Mapping[str, Any], trial: Trial) -> None:
+        """Train as the workload's function would.
+
+        Raises:
+            Failed: A worker's function failed, or (`worker_lost`, `oom`, `node_lost`) a worker died.
+        """
+        crew = self._crew or _Crew(self._terms, self._data)
+        self._crew = None
+        try:
+            for node in crew.train(config, trial):
+                self.node = node
+        except BaseException:
+            # What a worker waits for now is an answer, or it is gone.
+            if not crew.breaks_off():
+                crew.dismiss()
+                raise
+            self._crew = crew
+            raise
+        if crew.goes_on:
+            self._crew = crew
+        else:
+            crew.dismiss()
+
+    def close(self) -> None:
+        """Let the workers go."""
+        if self._crew:
+            self._crew.dismiss()
+
+
+class _Crew:
+    """The workers of one slot, as Ray Train has started them."""
+
+    def __init__(self, terms: Terms, data: Any) -> None:
+        self.goes_on = True
+        self._mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+        self._folder = tempfile.mkdtemp(prefix="digitsearch-train-", dir=terms.scratch_here)
+        self._answer_is_awaited = False
+        trainer = TorchTrainer(
+            _work,
+            # In a list, the reference itself is sent.
+            train_loop_config={"terms": terms, "data": [data], "mailbox": self._mailbox},
+            scaling_config=ScalingConfig(
+                num_workers=terms.num_workers,
+                use_gpu=terms.gpu > 0,
+                resources_per_worker=dict(terms.resources_per_worker),
+            ),
+            # What Ray Train would record or try again is the search's to record and to try again.
+            run_config=RunConfig(name="train", storage_path=self._folder, failure_config=FailureConfig(max_failures=0)),
+        )
+        self._fitting: Future[Any] = Future()
+        threading.Thread(target=self._fit, args=(trainer,), name="ray-train", daemon=True).start()
+
+    def _fit(self, trainer: TorchTrainer) -> None:
+        try:
+            self._fitting.set_result(trainer.fit())
+        except BaseException as err:
+            self._fitting.set_exception(err)
+
+    def train(self, config: Mapping[str, Any], trial: Trial) -> Iterator[str]:
+        """Have the workers train, and hand the first one's reports on; its node, before each of them."""
+        assignment = {
+            "config": dict(config),
+            "seed": trial.seed,
+            "epoch": trial.epoch,
+            "checkpoint": _files_in(trial.checkpoint) if trial.checkpoint else None,
+        }
+        ray.get(self._mailbox.assign.remote(assignment))
+        while "ended" not in (said := self._hear()):
+            yield said["node"]
+            save = self._fetch if said["can_save"] else None
+            # The session's own report takes the time too: a worker's start is no part of its first epoch.
+            trial.report(said["metrics"], save, said["epoch_s"])  # type: ignore[call-arg]
+            self._answer("go on")
+        self.goes_on = said["ended"] == "as it began"
+
+    def breaks_off(self) -> bool:
+        """End the trial, whose session has raised something; whether the workers can train another one."""
+        if not self._answer_is_awaited:
+            return False
+        self._answer("stop")
+        try:
+            said = self._hear(time.monotonic() + _PATIENCE_S)
+        except Failed:
+            return False
+        return said.get("ended") == "as it began"
+
+    def dismiss(self) -> None:
+        """End the workers."""
+        with suppress(RayError):
+            ray.get(self._mailbox.assign.remote(None))
+            wait_for([self._fitting], timeout=_LOOK_EVERY_S)
+        ray.kill(self._mailbox)  # a worker that still asks it ends with an error, and the others with it
+        wait_for([self._fitting], timeout=_PATIENCE_S)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _answer(self, answer: str) -> None:
+        self._answer_is_awaited = False
+        self._mailbox.answer.remote(answer)
+
+    def _hear(self, deadline: float = math.inf) -> dict[str, Any]:
+        """What the first worker says next.
+
+        Raises:
+            Failed: A worker has failed, has died, or says nothing until the deadline.
+        """
+        reference = self._mailbox.hear.remote()
+        ready: list[Any] = []
+        while not ready and time.monotonic() < deadline:
+            over = self._fitting.done()
+            ready, _ = ray.wait([reference], timeout=_LOOK_EVERY_S)
+            if over and not ready:
+                break
+        if not ready:
+            raise Failed(_lost(self._fitting.exception() if self._fitting.done() else None))
+        said = dict(ray.get(reference))
+        if "failure" in said:
+            raise Failed(said["failure"])
+        self._answer_is_awaited = "ended" not in said
+        return said
+
+    def _fetch(self, folder: Path) -> None:
+        """Have the first worker write a checkpoint, and put its files into the folder."""
+        self._answer("save")
+        _write_files(self._hear()["files"], folder)
+
+
+def _lost(err: BaseException | None) -> dict[str, Any]:
+    cause = next(iter(err.worker_failures.values())) if isinstance(err, WorkerGroupError) else err
+    kind, message = Deaths().cause(cause if isinstance(cause, Exception) else None)
+    return {"kind": kind, "message": message.replace("the process that", "one of the processes that"), "errno": None}
+
+
+def _work(crew: dict[str, Any]) -> None:
+    """One worker: trains one trial after another with the others, until there is none left."""
+    terms, mailbox = crew["terms"], crew["mailbox"]
+    rank = ray.train.get_context().get_world_rank()
+    if 0 < terms.gpu < 1:
+        keep_to_share(terms.gpu)
+    train, data = workloads.find(terms.workload), ray.get(crew["data"][0])
+    slate, index = CleanSlate(terms.num_threads), 0
+    while (assignment := ray.get(mailbox.assignment.remote(index))) is not None:
+        threads = set(threading.enumerate())
+        slate.wipe(assignment["seed"])
+        try:
+            _train(train, data, terms, mailbox, rank, assignment)
+            spoilt = _any(slate.leftovers(threads) is not None, terms)
+        except BaseException as err:
+            # That another worker can't be reached follows from what the slot hears of by itself.
+            if not _is_connection_lost(err):
+                with suppress(RayError):
+                    ray.get(mailbox.tell.remote({"failure": failure_of(err)}))
+            raise
+        if rank == 0:
+            ray.get(mailbox.tell.remote({"ended": "spoilt" if spoilt else "as it began"}))
+        if spoilt:
+            return
+        index += 1
+
+
+def _train(train: Train, data: Any, terms: Terms, mailbox: Any, rank: int, assignment: Mapping[str, Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
+        if assignment["checkpoint"] is not None:
+            _write_files(assignment["checkpoint"], Path(folder))
+        trial = Trial(
+            data=data,
+            seed=assignment["seed"],
+            device="cuda" if terms.gpu else "cpu",
+            num_threads=terms.num_threads,
+            max_epochs=terms.max_epochs,
+            report=_Reports(mailbox, rank, terms).report,
+            epoch=assignment["epoch"],
+            checkpoint=Path(folder) if assignment["checkpoint"] is not None else None,
+            precision=terms.precision,
+            rank=rank,
+            num_workers=terms.num_workers,
+        )
+        with suppress(Unwind):
+            called(train, assignment["config"], trial)
+
+
+class _Reports:
+    """A worker's `trial.report`."""
+
+    def __init__(self, mailbox: Any, rank: int, terms: Terms) -> None:
+        self._mailbox = mailbox
+        self._rank = rank
+        self._terms = terms
+        self._began = time.perf_counter()
+
+    def report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
+        """Have the first worker's metrics taken, and wait for all workers."""
+        answer = "go on"
+        if self._rank == 0:
+            said = {
+                "metrics": plain_numbers(metrics),
+                "can_save": save is not None,
+                "epoch_s": time.perf_counter() - self._began,
+                "node": ray.util.get_node_ip_address(),
+            }
+            answer = ray.get(self._mailbox.say.remote(said))
+            if answer == "save" and save is not None:
+                answer = ray.get(self._mailbox.say.remote({"files": _files_of(save)}))
+        if _any(answer == "stop", self._terms):
+            raise Unwind
+        self._began = time.perf_counter()
+
+
+def _any(flag: bool, terms: Terms) -> bool:
+    """Whether the flag is up on one of the workers; all of them wait here for the others."""
+    import torch
+    import torch.distributed
+
+    number = torch.tensor([float(flag)], device="cuda" if terms.gpu else "cpu")
+    torch.distributed.all_reduce(number)
+    return bool(number.item() > 0)
+
+
+def _is_connection_lost(err: BaseException) -> bool:
+    return isinstance(err, RuntimeError) and any(word in str(err) for word in ("Connection", "gloo", "NCCL"))
+
+
+def _files_of(save: Save) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
+        save(Path(folder))
+        return _files_in(Path(folder))
+
+
+def _files_in(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
