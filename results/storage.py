@@ -20,12 +20,15 @@ SCHEMES = ("s3", "gs", "az")
 _PATIENCE_S = 60.0
 _MOST_PAUSE_S = 5.0
 _AT_ONCE = 8
-# What no waiting mends, as S3, Google's storage, Azure's and curl say it.
+# What no waiting mends, as S3, Google's storage and Azure's say it.
 _FOR_GOOD = re.compile(
-    r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|FORBIDDEN|PERMISSION_DENIED|HTTP status 40[0134]|"
-    r"resolve host|InvalidBucketName|BUCKET_NOT_FOUND|credentials",
-    re.IGNORECASE,
+    r"^(ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE)|"
+    r"InvalidBucketName|PERMISSION_DENIED|HTTP status 40[0134]"
 )
+_FOR_A_WHILE = re.compile(r"^REQUEST_TIMEOUT")
+# A name that nobody knows is a wrong one, unless it has been known before.
+_UNKNOWN_HOST = "resolve host"
+_answered: set[str] = set()
 
 Answer = TypeVar("Answer")
 
@@ -96,11 +99,14 @@ class Storage:
 
     def names(self, path: str = "") -> list[str]:
         """The paths of all files below a folder, in order; none if there is no such folder."""
+        return sorted(name for name, is_file in self._listed(path) if is_file)
+
+    def _listed(self, path: str) -> list[tuple[str, bool]]:
         from pyarrow.fs import FileSelector, FileType
 
         selector = FileSelector(self._at(path), recursive=True, allow_not_found=True)
         found = self._tried("it can't be listed", lambda: self._files.get_file_info(selector))
-        return sorted(info.path[len(self._root) + 1 :] for info in found if info.type == FileType.File)
+        return [(info.path[len(self._root) + 1 :], info.type == FileType.File) for info in found]
 
     def delete(self, path: str) -> None:
         """Delete a file, if it is there."""
@@ -108,17 +114,15 @@ class Storage:
             self._tried(f"{path} can't be deleted", lambda: self._files.delete_file(self._at(path)))
 
     def delete_below(self, path: str) -> None:
-        """Delete all files below a folder, and the folder above it if nothing else is there."""
-        if self.names(path):
-            self._delete_folder(path)
-        # pyarrow leaves a mark, an empty object, where a folder has become empty.
-        above = path.rpartition("/")[0]
-        if above and not self.names(above):
-            self._delete_folder(above)
-
-    def _delete_folder(self, path: str) -> None:
+        """Delete all files below a folder."""
         with suppress(FileNotFoundError):
             self._tried(f"{path} can't be deleted", lambda: self._files.delete_dir(self._at(path)))
+
+    def delete_empty_folders(self, path: str) -> None:
+        """Delete the marks, empty objects, that pyarrow leaves below a folder where others have become empty."""
+        folders = [name for name, is_file in self._listed(path) if not is_file]
+        files = self.names(path)
+        self._all(self.delete_below, [name for name in folders if not any(f.startswith(f"{name}/") for f in files)])
 
     def upload(self, folder: Path, path: str) -> None:
         """Copy all files of a folder there."""
@@ -129,7 +133,7 @@ class Storage:
         """Copy all files below a path into a folder that exists."""
 
         def one(name: str) -> None:
-            file = folder / name[len(path) + 1 :]
+            file = folder / name.removeprefix(f"{path}/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(self.read(name))
 
@@ -153,11 +157,11 @@ class Storage:
         from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
         wait = wait_random_exponential(multiplier=0.2, max=_MOST_PAUSE_S)
-        retrying = Retrying(
-            retry=retry_if_exception(_may_pass), wait=wait, stop=stop_after_delay(_PATIENCE_S), reraise=True
-        )
+        retry = retry_if_exception(lambda err: _may_pass(err, self._root in _answered))
         try:
-            return retrying(once)
+            answer = Retrying(retry=retry, wait=wait, stop=stop_after_delay(_PATIENCE_S), reraise=True)(once)
+            _answered.add(self._root)
+            return answer
         except (FileNotFoundError, StorageError):
             raise
         except OSError as err:
@@ -174,15 +178,18 @@ def place(text: str) -> Place:
     Raises:
         RunError: It looks like an address, and is none that is known.
     """
-    if text.startswith("file://"):
+    if text.startswith("file:///"):
         return Path(text.removeprefix("file://"))
     return Storage(text) if "://" in text else Path(text)
 
 
-def _may_pass(err: BaseException) -> bool:
+def _may_pass(err: BaseException, has_answered: bool) -> bool:
     if not isinstance(err, OSError) or isinstance(err, FileNotFoundError | PermissionError | StorageError):
         return False
-    return not _FOR_GOOD.search(str(err))
+    said = str(err).rpartition("AWS Error ")[2]  # before it there are names, which may be anything
+    if _UNKNOWN_HOST in said and not has_answered:
+        return False
+    return bool(_FOR_A_WHILE.search(said)) or not _FOR_GOOD.search(said)
 
 
 def _said(err: Exception) -> str:

@@ -131,7 +131,7 @@ class Lease:
         self._wait_for_silence()
         self._write()
         time.sleep(_SETTLING_S)  # two who came at once: the later one's name stays
-        self._check()
+        self.check()
 
     def beat(self) -> None:
         """Show that this driver lives, from time to time.
@@ -140,12 +140,20 @@ class Lease:
             RunError: Another one has taken over, since this one was not heard for long.
         """
         if time.monotonic() >= self._next:
-            self._check()
+            self.check()
             self._write()
 
+    def check(self) -> None:
+        """Raise RunError if another driver has taken over."""
+        holder = self._read()
+        if holder and holder.get("driver") != self._me["driver"]:
+            raise self._held(holder)
+
     def release(self) -> None:
-        """Let the next driver begin at once."""
-        self._storage.delete(_HOLDER)
+        """Let the next driver begin at once; nothing if there is one already."""
+        holder = self._read()
+        if holder and holder.get("driver") == self._me["driver"]:
+            self._storage.delete(_HOLDER)
 
     def _wait_for_silence(self) -> None:
         before, deadline = self._read(), time.monotonic() + _SILENCE_S
@@ -155,11 +163,6 @@ class Lease:
             if now != before and now:
                 raise self._held(now)
             before = now
-
-    def _check(self) -> None:
-        holder = self._read()
-        if holder and holder.get("driver") != self._me["driver"]:
-            raise self._held(holder)
 
     def _held(self, holder: dict[str, object]) -> RunError:
         who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"

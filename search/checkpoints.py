@@ -131,8 +131,10 @@ class InStorage:
             self._later(partial(self._storage.delete_below, name))
 
     def delete_unknown(self, run: Run) -> None:
-        names = {name.rpartition("/")[0] for name in self._storage.names("checkpoints")}
+        names = {"/".join(name.split("/")[:3]) for name in self._storage.names("checkpoints")}
         self.delete(sorted(names - _known(run)))
+        assert self._later is not None, "only a driver deletes"
+        self._later(lambda: self._storage.delete_empty_folders("checkpoints"))
 
 
 def _known(run: Run) -> set[str]:

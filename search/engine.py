@@ -291,7 +291,8 @@ class Engine:
         self._collect_suggestion()
         for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
-        self._checkpoints.delete_unknown(self.run)
+        if not self.hurried:
+            self._checkpoints.delete_unknown(self.run)
         self.record("study_ended", reason=reason)
         self._tables.write(self.run)
 
@@ -334,7 +335,8 @@ class Engine:
         if paths:
             # Recorded before it is done: a log must not name a checkpoint that is gone.
             self.record("checkpoints_dropped", paths=list(paths), reason=reason)
-            self._checkpoints.delete(paths)
+            if reason != "damaged":  # the next attempt makes it anew, under its name: no deletion may meet that one
+                self._checkpoints.delete(paths)
 
 
 def _in_order(run: Run) -> list[Epoch]:

@@ -11,7 +11,7 @@ import numpy as np
 from results import Place
 from search.errors import UsageError
 from search.show import rows, text_table
-from trainables.errors import ImageError
+from trainables.errors import ImageError, ModelError
 
 # Pictures are read and predicted so many at a time, so that a folder of any size needs little memory.
 _CHUNK = 1000
@@ -62,9 +62,14 @@ def _model_of(run: Place) -> Any:
 
     if isinstance(run, Path):
         return model.load(run)
+    names = run.names()
+    at = run / "best" if "best/config.json" in names else run
+    if at == run and "config.json" not in names:
+        raise ModelError(
+            f"'{run}' must be a run that has a winner, or its model, got neither; `digitsearch status {run}`"
+        )
     with tempfile.TemporaryDirectory(prefix="digitsearch-model-") as folder:
-        (Path(folder) / "best").mkdir()
-        run.download("best", Path(folder) / "best")
+        at.download("", Path(folder))
         return model.load(Path(folder))
 
 

@@ -5,11 +5,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from results import Event, EventLog, Place, Run, Storage, stored_log
-from results.events import SCHEMA
+from results import Event, EventLog, Place, Run, RunError, Storage, StorageError, stored_log
+from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
 from search import environment
 from search.errors import UsageError
@@ -23,10 +23,19 @@ _TRIED = "events/can-be-written"
 def working_copy(run: Place) -> Iterator[Path]:
     """The folder that is written: the run directory itself, or what stands for one in shared storage."""
     if isinstance(run, Path):
-        yield run.absolute()
+        yield run.resolve()  # a link to it may be put elsewhere meanwhile
         return
-    with tempfile.TemporaryDirectory(prefix="digitsearch-run-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    folder = Path(tempfile.mkdtemp(prefix="digitsearch-run-"))
+    try:
+        yield folder
+    except StorageError as err:
+        if log_path(folder).exists():
+            raise StorageError(f"{err}; {folder} has the log and the tables as they were at last") from err
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_log(run: Place, directory: Path) -> EventLog:
@@ -44,10 +53,7 @@ def check_new(study: Study) -> None:
     run = study.run_directory
     try:
         if run.exists() if isinstance(run, Path) else stored_log.exists(run):
-            raise UsageError(
-                f"{str(run)!r} is there already; go on with `digitsearch resume {run}`, "
-                f"or give this run another name: --set name={study.name}-2"
-            )
+            raise _is_there(study)
         if isinstance(run, Path):
             parent = next(path for path in run.absolute().parents if path.exists())
             tempfile.TemporaryFile(dir=parent).close()
@@ -56,6 +62,14 @@ def check_new(study: Study) -> None:
             run.delete(_TRIED)
     except OSError as err:
         raise _unwritable(run, err) from err
+
+
+def _is_there(study: Study) -> UsageError:
+    run = study.run_directory
+    return UsageError(
+        f"{str(run)!r} is there already; go on with `digitsearch resume {run}`, "
+        f"or give this run another name: --set name={study.name}-2"
+    )
 
 
 def create(study: Study, directory: Path) -> tuple[EventLog, Run, Event]:
@@ -73,12 +87,18 @@ def create(study: Study, directory: Path) -> tuple[EventLog, Run, Event]:
         directory.mkdir(parents=True, exist_ok=isinstance(place, Storage))
     except OSError as err:
         raise _unwritable(place, err) from err
+    log: EventLog | None = None
     try:
         _write_about(study, directory)
         log, run = open_log(place, directory), Run()
+        if log_path(directory).stat().st_size:
+            raise _is_there(study)
         event = log.append("study_started", schema=SCHEMA, study=study.to_mapping(), parameters=_columns(study))
         run.apply(event)
     except BaseException as err:
+        if log:
+            with suppress(OSError, RunError):
+                log.close()
         shutil.rmtree(directory, ignore_errors=True)
         if isinstance(err, OSError):
             raise _unwritable(place, err) from err

@@ -144,11 +144,11 @@ def _session(
             num_slots = min(num_slots, study.resources.concurrent)
         log, so_far, first = begin()
         stack.callback(log.close)
+        # Not before the last of it has been brought to where it is to lie.
+        stack.callback(interrupts.request_with, lambda: None)
         if has_metrics:
             views = [*views, stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu"))]
-        checkpoints = checkpoints_of(
-            place.absolute() if isinstance(place, Path) else place, getattr(log, "later", None)
-        )
+        checkpoints = checkpoints_of(place.resolve() if isinstance(place, Path) else place, getattr(log, "later", None))
         engine = Engine(study, directory, checkpoints, log, so_far, views, num_slots)
         engine.show(first)
         try:

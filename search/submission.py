@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.jobs import Jobs
 from cluster.packing import files_sent
-from results import Storage
+from results import Storage, place
 from search import workloads
 from search.errors import UsageError
 from search.study import load_study
@@ -68,8 +68,10 @@ def resumed(run_directory: str, overrides: Sequence[str], options: Sequence[str]
 
     Raises:
         UsageError: It is relative to a folder that goes when a job is over.
+        RunError: It is an address that is none.
     """
-    if not run_directory.startswith(("/", "~/")) and "://" not in run_directory:
+    lies = place(run_directory)
+    if isinstance(lies, Path) and not run_directory.startswith(("/", "~/", "file:///")):
         raise UsageError(
             f"a run on a cluster must be named by its whole path, got {run_directory!r}; "
             "`digitsearch jobs` says where runs lie, like '~/runs/quickstart'"

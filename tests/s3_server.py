@@ -17,7 +17,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 FAULTS = ("late", "500", "503", "unanswered before", "unanswered after", "cut")
-_LATE_S = 1.5
+_LATE_S = 0.7
 
 
 class Faulty:

@@ -20,7 +20,7 @@ from benchmarks.suggestions import waits
 from cluster import packing
 from cluster.errors import ClusterError
 from cluster.jobs import Jobs, check_version, jobs_at
-from results import open_run, read_events
+from results import RunError, open_run, read_events
 from search import submission
 from search.errors import UsageError
 
@@ -103,6 +103,10 @@ def test_a_study_that_would_not_be_sent_is_refused(tmp_path: Path, monkeypatch: 
     )  # fmt: skip
     with pytest.raises(UsageError, match="must be named by its whole path, got 'runs/mine'"):
         submission.resumed("runs/mine", [])
+    assert submission.resumed("s3://bucket/runs/mine", []).words == ("resume", "s3://bucket/runs/mine")
+    with pytest.raises(RunError, match="keys and servers come from the environment") as refused:
+        submission.resumed("s3://key:secret@bucket/runs/mine", [])
+    assert "secret" not in str(refused.value)
 
 
 # A fake client, for what a real cluster can't be made to do

@@ -8,19 +8,22 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from results import Storage, open_run, read_events, storage, stored_log
+from results import Epoch, Run, Storage, Trial, open_run, read_events, storage, stored_log
 from results.errors import RunError, StorageError
 from results.events import log_path
 from results.mirror import MirroredLog
 from results.storage import place
 from results.stored_log import Lease, StoredLog, read_log
-from search import load_study
+from search import UsageError, load_study
+from search.checkpoints import checkpoints_of
+from search.run_directory import check_new, create
 from tests.faults import Search
 
 ROOT = Path(__file__).parents[1]
@@ -195,9 +198,112 @@ def test_nothing_is_deleted_before_the_log_there_says_so(folder: Storage, tmp_pa
     assert "events/driver.json" not in folder.names()
 
 
+@pytest.mark.usefixtures("quick_beat")
+def test_a_log_that_cannot_be_brought_to_its_end_says_so(
+    folder: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MirroredLog(folder, tmp_path)
+    log.append("study_ended", reason="first")
+    monkeypatch.setattr(storage, "_PATIENCE_S", 0.1)
+
+    def out_of_order(self: Storage, path: str, content: bytes) -> None:
+        raise StorageError(f"{self}: {path} can't be written: it is out of order")
+
+    monkeypatch.setattr(Storage, "write", out_of_order)
+    with pytest.raises(StorageError, match="out of order"):
+        for _ in range(50):
+            log.append("study_ended", reason="again")
+            time.sleep(0.1)
+    with pytest.raises(StorageError, match="out of order"):
+        log.close()
+    log.close()  # said once
+
+
+@pytest.mark.usefixtures("quick_beat")
+def test_a_driver_that_was_asleep_does_not_write_over_its_successors_log(
+    folder: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep = MirroredLog(folder, tmp_path)
+    asleep._lease._write = lambda: None  # type: ignore[method-assign]  # its beat is heard no more
+    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    successor = Lease(folder)
+    deleted: list[int] = []
+    with pytest.raises(RunError, match="must have one driver at a time"):
+        for _ in range(100):
+            asleep.append("study_ended", reason="asleep")
+            asleep.later(lambda: deleted.append(1))
+            time.sleep(0.1)
+    with pytest.raises(RunError, match="must have one driver at a time"):
+        asleep.close()
+    successor.check()  # it holds the run still
+    successor.release()
+
+
+@pytest.mark.usefixtures("quick_beat")
+def test_a_run_is_not_begun_on_top_of_another(folder: Storage, tmp_path: Path) -> None:
+    study = load_study("quickstart", [f"output={folder}"])
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    log, _, _ = create(study, tmp_path / "first")
+    log.close()
+    with pytest.raises(UsageError, match="is there already; go on with `digitsearch resume s3://bucket/"):
+        check_new(study)
+    with pytest.raises(UsageError, match="is there already"):  # both saw that there was none
+        create(study, tmp_path / "second")
+    assert [event["event"] for event in read_events(study.run_directory)] == ["study_started"]
+
+
+@pytest.mark.usefixtures("quick_beat")
+def test_checkpoints_are_kept_by_what_the_log_names(folder: Storage, tmp_path: Path) -> None:
+    log = MirroredLog(folder, tmp_path)
+    checkpoints = checkpoints_of(folder, log.later)
+    named = {}
+    for epoch in (1, 2, 3):
+        written = tmp_path / "written"
+        (written / "part").mkdir(parents=True)
+        (written / "part" / "weights").write_bytes(bytes([epoch]) * 1000)
+        (written / "state").write_text(str(epoch))
+        named[epoch] = checkpoints.publish(f"checkpoints/trial-0000/epoch-{epoch:04d}", written)
+    epochs = [
+        Epoch(0, 1, epoch, datetime.now(UTC), 0.1, {}, saved["path"], saved["sha256"]) for epoch, saved in named.items()
+    ]
+    with checkpoints.fetched(named[2]["path"]) as fetched:
+        assert (fetched / "part" / "weights").read_bytes() == b"\x02" * 1000
+    run = Run(trials={0: Trial(0, {}, 1, epochs=epochs[1:])})
+    checkpoints.delete_unknown(run)  # of the first epoch no event tells
+    checkpoints.delete([named[3]["path"]])
+    log.close()
+    assert [checkpoints.is_whole(epoch) for epoch in epochs] == [False, True, False]
+    folder.write(f"{named[2]['path']}/state", b"other")
+    assert not checkpoints.is_whole(epochs[1])
+
+
+@pytest.mark.parametrize(
+    ("said", "has_answered", "may_pass"),
+    [
+        ("When listing in bucket 'forbidden-credentials': AWS Error SLOW_DOWN during X operation", True, True),
+        ("AWS Error REQUEST_TIMEOUT (HTTP status 400) during PutObject operation: slow", True, True),
+        ("AWS Error NETWORK_CONNECTION during X operation: curlCode: 6, Could not resolve hostname", False, False),
+        ("AWS Error NETWORK_CONNECTION during X operation: curlCode: 6, Could not resolve hostname", True, True),
+        ("AWS Error ACCESS_DENIED during PutObject operation: no", True, False),
+        ("AWS Error NO_SUCH_BUCKET during ListObjectsV2 operation: none", True, False),
+    ],
+)
+def test_what_waiting_may_mend_is_tried_again(said: str, has_answered: bool, may_pass: bool) -> None:
+    assert storage._may_pass(OSError(said), has_answered) is may_pass
+
+
 @pytest.mark.parametrize(
     "address",
-    ["s3://", "s3:///x", "ftp://host/x", "s3://key:secret@bucket/x", "s3://bucket/../x", "s3://bucket/x?endpoint=y"],
+    [
+        "s3://",
+        "s3:///x",
+        "ftp://host/x",
+        "s3://key:secret@bucket/x",
+        "s3://bucket/../x",
+        "s3://bucket/x?endpoint=y",
+        "file://x/y",
+    ],
 )
 def test_what_is_no_address_is_refused_without_its_secrets(address: str) -> None:
     with pytest.raises(RunError, match=r"shared storage must be named like s3://bucket/prefix") as caught:
@@ -258,7 +364,7 @@ def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
         folders = tmp_path / "first", tmp_path / "second"
         for folder in folders:
             folder.mkdir()
-        search = StoredSearch(folders, ["quickstart", "--set=output=s3://bucket/runs"], run)
+        search = StoredSearch(folders, ["quickstart", "--set=output=s3://bucket/runs", "--set=budget.wall=10m"], run)
         num_trials = load_study("quickstart").budget.trials
         search.kill_at(80)
         before = list(read_events(run))
@@ -289,6 +395,9 @@ def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
 
         Image.linear_gradient("L").resize((8, 8)).save(picture)
         assert "digit.png" in type_in("predict", str(run), str(picture)).stdout
+        assert "digit.png" in type_in("predict", f"{run}/best", str(picture)).stdout
+        nothing = type_in("predict", "s3://bucket/nothing", str(picture))
+        assert nothing.returncode == 2 and "'s3://bucket/nothing' must be a run with a winner" in nothing.stderr
         again = type_in("run", "quickstart", "--set=output=s3://bucket/runs")
         assert again.returncode == 2 and f"'{run}' is there already" in again.stderr
     finally:
