@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 
 from cluster.errors import ClusterError, ClusterWarning
@@ -114,26 +115,50 @@ def _unreachable(address: str, err: Exception) -> str:
     return f"a Ray cluster must be reachable at {address!r}, got: {err}; leave the address out to run on this machine"
 
 
+@dataclass(frozen=True)
+class Node:
+    """A node of the joined cluster.
+
+    Args:
+        address: Of the node, without a port.
+        resources: What it was started with, by Ray's names.
+        num_workers: How many workers of a trial fit on it at once.
+    """
+
+    address: str
+    resources: Mapping[str, float]
+    num_workers: int
+
+
+def nodes(asked: Mapping[str, float]) -> list[Node]:
+    """The nodes of the joined cluster that are alive.
+
+    Args:
+        asked: What each worker of a trial asks for, by Ray's names: CPU, GPU, and what nodes were started with besides.
+    """
+    import ray
+
+    alive = [(node["NodeManagerAddress"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [Node(address, has, min(_times(has.get(name, 0), asked[name]) for name in asked)) for address, has in alive]
+
+
 def num_fitting(asked: Mapping[str, float], *, workers: int = 1, wait: bool = False) -> int:
     """How many trials the joined cluster can run at once.
 
     Args:
-        asked: What each worker asks for, by Ray's names: CPU, GPU, and what nodes were started with besides.
+        asked: As for `nodes`.
         workers: Of a trial, on one node or several.
         wait: Whether a node that could run one may come later; then there is one at least.
 
     Raises:
         ClusterError: No node could run one, and none is waited for.
     """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    num_workers = sum(min(_times(node.get(name, 0), amount) for name, amount in asked.items()) for node in nodes)
-    count = num_workers // workers
+    found = nodes(asked)
+    count = sum(node.num_workers for node in found) // workers
     if count or wait:
         return max(count, 1)
     names = list(dict.fromkeys(["CPU", "GPU", *asked]))
-    has = "; ".join(_listed({name: node.get(name, 0) for name in names}) for node in nodes)
+    has = "; ".join(_listed({name: node.resources.get(name, 0) for name in names}) for node in found)
     needed = f"a node must have {_listed(asked)} for one trial"
     if workers > 1:
         needed = f"nodes must have {_listed(asked)} for each of a trial's {workers} workers"

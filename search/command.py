@@ -143,6 +143,22 @@ def validate(study: StudyArgument, set_: SetOption = []) -> None:  # noqa: B006 
 
 
 @app.command()
+def plan(
+    study: StudyArgument,
+    set_: SetOption = [],  # noqa: B006
+    address: AddressOption = None,
+    wait: WaitOption = False,
+    format_: FormatOption = Format.table,
+) -> None:
+    """Show where a study's trials would run, and how many at once; run none."""
+    from search import runs, show
+    from search.study import load_study
+
+    checked = load_study(study, set_)
+    typer.echo(show.plan(checked, runs.plan(checked, address=address, wait_for_nodes=wait), format_.value), nl=False)
+
+
+@app.command()
 def run(
     study: StudyArgument,
     set_: SetOption = [],  # noqa: B006

@@ -6,12 +6,16 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from results import Event, EventLog, Place, Run, RunError, View, open_run
 from search.errors import StudyError, StudyFailed
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
-from search.study import Study, overridden
+from search.study import Resources, Study, overridden
+
+if TYPE_CHECKING:
+    from cluster.connect import Node
 
 # A data set that isn't there is told of before Ray is started.
 _AT_ONCE_S = 0.2
@@ -118,7 +122,7 @@ def _session(
     wait_for_nodes: bool,
     views: Sequence[View],
 ) -> Outcome:
-    from cluster.connect import connected, num_fitting
+    from cluster.connect import connected
     from search import workloads
 
     with ExitStack() as stack:
@@ -139,9 +143,7 @@ def _session(
         from search.session import Terms
         from search.winner import crown
 
-        num_slots = num_fitting(study.resources.each, workers=study.resources.workers, wait=wait_for_nodes)
-        if study.resources.concurrent != "auto":
-            num_slots = min(num_slots, study.resources.concurrent)
+        num_slots = _num_slots(study.resources, wait_for_nodes)
         log, so_far, first = begin()
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
@@ -166,6 +168,43 @@ def _session(
         if reason != "user":
             engine.record("winner_chosen", **crown(study, directory, checkpoints, engine.run, data))
         return Outcome(engine.run, place, reason, interrupts.caught[0] if interrupts.caught else None)
+
+
+def _num_slots(resources: Resources, wait_for_nodes: bool) -> int:
+    from cluster.connect import num_fitting
+
+    count = num_fitting(resources.each, workers=resources.workers, wait=wait_for_nodes)
+    return count if resources.concurrent == "auto" else min(count, resources.concurrent)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a study's trials would run.
+
+    Args:
+        nodes: Of the cluster, as they are now.
+        num_slots: How many trials would run at once.
+    """
+
+    nodes: "Sequence[Node]"
+    num_slots: int
+
+
+def plan(study: Study, *, address: str | None = None, wait_for_nodes: bool = False) -> Plan:
+    """Look where a study's trials would run, and run none.
+
+    Args:
+        study: As for `run`.
+        address: As for `run`.
+        wait_for_nodes: As for `run`.
+
+    Raises:
+        ClusterError: As for `run`.
+    """
+    from cluster.connect import connected, nodes
+
+    with connected(address):
+        return Plan(nodes(study.resources.each), _num_slots(study.resources, wait_for_nodes))
 
 
 @contextmanager

@@ -70,6 +70,25 @@ def status(run: Run, run_directory: Place, format_: str) -> str:
     return text_table(("what", "value"), lines)
 
 
+def plan(study: Any, planned: Any, format_: str) -> str:
+    """The nodes of a cluster with what would run on each, and what the study asks of them."""
+    workers = study.resources.workers
+    fits = "trials at once" if workers == 1 else "workers at once"
+    names = list(dict.fromkeys(["CPU", "GPU", *study.resources.each]))
+    records = [
+        {"node": node.address, **{name: node.resources.get(name, 0.0) for name in names}, fits: node.num_workers}
+        for node in planned.nodes
+    ]
+    if format_ != "table":
+        return rows(records, format_)
+    lines = [[f"{value:g}" if isinstance(value, float) else str(value) for value in row.values()] for row in records]
+    each = " and ".join(f"{amount:g} {name}" for name, amount in study.resources.each.items())
+    each = f"{each} on each of {workers} workers" if workers > 1 else each
+    trials_, epochs = study.budget.trials, study.early_stop.max_epochs
+    planned_ = f"up to {trials_} trials of up to {epochs} epochs, each with {each}; {planned.num_slots} at once"
+    return text_table(list(records[0]), lines) + f"{study.name}: {planned_}\n"
+
+
 def outcome(ended: Any) -> str:
     """The last lines of a search: what was found, where it lies, what to type next."""
     run, directory = ended.run, ended.run_directory

@@ -1,6 +1,6 @@
 """A Ray cluster of several nodes on this machine, as a process of its own: tells its addresses, ends with its input.
 
-Each line of its input is another node that joins.
+Each line of its input is another node that joins; `kill 127.0.0.2` has one die instead.
 
 python -m tests.several_nodes 1 1 1     three nodes, of one CPU each; the first is the head
 python -m tests.several_nodes 4:1 4:1   two nodes, of four CPUs and one GPU each; both are only said to be there
@@ -9,8 +9,11 @@ python -m tests.several_nodes 4:1 4:1   two nodes, of four CPUs and one GPU each
 import json
 import socket
 import sys
+from typing import Any
 
 from ray.cluster_utils import Cluster
+
+ADDED: dict[str, Any] = {}  # address -> node
 
 
 def free_port() -> int:
@@ -25,19 +28,28 @@ def resources(node: str) -> dict[str, int]:
     return {"num_cpus": int(num_cpus), "num_gpus": int(num_gpus or 0), "dashboard_agent_listen_port": free_port()}
 
 
+def add(cluster: Cluster, node: str) -> None:
+    # All of 127.0.0.0/8 is this machine: so each node has an address of its own.
+    address = f"127.0.0.{len(ADDED) + 2}"
+    ADDED[address] = cluster.add_node(**resources(node), node_ip_address=address)
+
+
 def main(nodes: list[str]) -> None:
     port = free_port()
     dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
     cluster = Cluster(initialize_head=True, head_node_args={**resources(nodes[0]), **dashboard})
     try:
-        for number, node in enumerate(nodes[1:], start=2):
-            # All of 127.0.0.0/8 is this machine: so each node has an address of its own.
-            cluster.add_node(**resources(node), node_ip_address=f"127.0.0.{number}")
+        for node in nodes[1:]:
+            add(cluster, node)
         cluster.wait_for_nodes()
         sys.stdout.write(json.dumps({"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}) + "\n")
         sys.stdout.flush()
-        for number, line in enumerate(sys.stdin, start=len(nodes) + 1):  # until whoever started this is done, or dead
-            cluster.add_node(**resources(line.strip()), node_ip_address=f"127.0.0.{number}")
+        for line in sys.stdin:  # until whoever started this is done, or dead
+            verb, _, address = line.strip().partition(" ")
+            if verb == "kill":
+                cluster.remove_node(ADDED[address], allow_graceful=False)
+            else:
+                add(cluster, verb)
     finally:
         cluster.shutdown()
 

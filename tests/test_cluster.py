@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import requests
+import yaml
 
 from benchmarks.suggestions import waits
 from cluster import packing
@@ -233,11 +234,11 @@ def nodes(home: Path, *each: str) -> Iterator[SimpleNamespace]:
     try:
         addresses = json.loads(holder.stdout.readline())
 
-        def join(node: str) -> None:
-            holder.stdin.write(f"{node}\n")
+        def tell(line: str) -> None:
+            holder.stdin.write(f"{line}\n")
             holder.stdin.flush()
 
-        yield SimpleNamespace(home=home, environment=environment, join=join, **addresses)
+        yield SimpleNamespace(home=home, environment=environment, tell=tell, **addresses)
     finally:
         holder.communicate("", timeout=60)
 
@@ -469,8 +470,62 @@ def test_a_node_that_joins_is_waited_for_and_used(tmp_path: Path) -> None:
             time.sleep(0.1)
         time.sleep(2)
         assert driver.poll() is None and "trial_started" not in log.read_text()
-        one_node.join("2")
+        one_node.tell("2")
         _, errors = driver.communicate(timeout=120)
         assert driver.returncode == 0, errors
     trials = pd.read_parquet(tmp_path / "runs" / "late" / "trials.parquet")
     assert len(trials) == 9 and set(trials["node"]) == {"127.0.0.2"}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_trials_of_a_node_that_dies_go_on_elsewhere(tmp_path: Path) -> None:
+    study = {
+        "name": "nodes", "workload": "workloads_for_tests:sleeps", "data": None, "objective": {"metric": "score"},
+        "space": {"x": {"float": [0.0, 1.0]}}, "sampler": {"name": "random"}, "budget": {"trials": 5},
+        "early_stop": {"name": "none", "max_epochs": 40},
+    }  # fmt: skip
+    (tmp_path / "nodes.yaml").write_text(yaml.safe_dump(study))
+    run_directory = tmp_path / "runs" / "nodes"
+    with nodes(tmp_path, "1", "1", "1") as there:
+        command = [sys.executable, "-m", "search", "run", "nodes.yaml", "--address", there.address]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        driver = subprocess.Popen(command, cwd=tmp_path, env=there.environment, text=True, **pipes)  # type: ignore[call-overload]
+        reported: list[str] = []
+        deadline = time.monotonic() + 90
+        while reported.count("127.0.0.3") < 10 and time.monotonic() < deadline and driver.poll() is None:
+            time.sleep(0.1)
+            events = list(read_events(run_directory)) if (run_directory / "events" / "log.jsonl").exists() else []
+            reported = [event["node"] for event in events if event["event"] == "epoch_reported"]
+        there.tell("kill 127.0.0.3")
+        _, errors = driver.communicate(timeout=150)
+        assert driver.returncode == 0, errors
+    events = list(read_events(run_directory))
+    trials = pd.read_parquet(run_directory / "trials.parquet")
+    assert trials["number"].tolist() == list(range(5)) and set(trials["state"]) == {"finished"}
+    assert set(trials["epochs"]) == {40}
+    lost = [event for event in events if event["event"] == "attempt_failed"]
+    assert {event["error_kind"] for event in lost} == {"node_lost"}
+    for event in lost:
+        again = [e for e in events if e["event"] == "trial_started" and e["number"] == event["number"]][1]
+        assert again["epoch"] >= 9, "it goes on from its checkpoint"
+    after = {e["node"] for e in events[events.index(lost[-1]) :] if e["event"] == "epoch_reported"}
+    assert after == {"127.0.0.1", "127.0.0.2"}
+
+
+@pytest.mark.ray
+def test_a_plan_names_the_nodes_and_what_fits_on_each(three_nodes: SimpleNamespace, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "search", "plan", "quickstart", "--address", three_nodes.address]
+    environment = three_nodes.environment
+
+    def plan(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *words], cwd=tmp_path, env=environment, text=True, capture_output=True)
+
+    shown = plan("--set=resources.workers=2").stdout
+    for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
+        assert re.search(rf"^{re.escape(address)} +1 +0 +1$", shown, re.M), shown
+    assert "each with 1 CPU on each of 2 workers; 1 at once" in shown
+    assert json.loads(plan("--format=json").stdout)[0]["trials at once"] == 1
+    refused = plan("--set=resources.cpu=2")
+    assert refused.returncode == 2 and "a node must have 2 CPU for one trial" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
