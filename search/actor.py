@@ -1,10 +1,12 @@
 """A trial on a worker: the process that Ray Tune starts, gives one trial after another, and asks for reports."""
 
 import faulthandler
+import os
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -12,7 +14,7 @@ from ray import tune
 
 from search import trial_log, workloads
 from search.clean_slate import CleanSlate
-from search.session import Session, Terms
+from search.session import Failed, Session, Terms
 from trainables import Data, Train
 from trainables.memory import keep_to_share
 
@@ -57,10 +59,16 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._node = ray.util.get_node_ip_address()
         self._next: Mapping[str, Any] | None = None
         self._session: Session | None = None
+        self._lost: WorkersLost | None = None
         self._number = -1  # of the trial that it trains, or trained last
         self._threads = set(threading.enumerate())
         self._left_s: float | None = None
         self._armed_at: float | None = None
+        self._timer: threading.Timer | None = None
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls the slot. Ray asks once, so that no trial's number can be in it."""
+        return f"slot of {PurePath(self._terms.run_directory).name}"
 
     def _prepare(self, terms: Terms, data: Data | None) -> None:
         if 0 < terms.gpu < 1 and "torch" in sys.modules:
@@ -97,6 +105,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             assignment, self._next = self._next, None
             self._begin(assignment)
             return {"began": True}
+        if self._lost:
+            raise self._lost
         if self._session is None:
             return {"idle": True}
         self._arm()
@@ -104,8 +114,12 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if self._session.waits:  # else it trains on, and its time goes on
             self._disarm()
         failure = reports[-1].get("failure")
-        if failure and failure["kind"] in ("worker_lost", "oom", "node_lost") and self._terms.num_workers > 1:
-            raise WorkersLost(failure["kind"], failure["message"])
+        if failure and failure.get("died"):
+            self._lost = WorkersLost(failure["kind"], failure["message"])
+            reports.pop()  # what was reported before it counts
+            if not reports:
+                raise self._lost
+            failure = None
         sys.stdout.flush()
         sys.stderr.flush()
         if failure and self._terms.scratch:  # here, for what is printed lies on this machine
@@ -128,11 +142,18 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._slate.wipe(assignment["seed"])
         self._threads = set(threading.enumerate())
         self._left_s = self._terms.trial_wall_s
+        if self._together:
+            try:
+                self._together.gather()
+            except Failed as err:
+                raise WorkersLost(err.facts["kind"], err.facts["message"]) from err
         self._arm()
         self._session = Session(self._train, self._terms, self._data, assignment)
 
     def _clear(self) -> None:
         if not self._end():
+            if self._together:
+                self._together.end_at_once()
             raise ProcessSpoilt("the last trial does not end")
         # A study's own code runs in the workers, where there are several, and not here.
         leftovers = None if self._terms.num_workers > 1 else self._slate.leftovers(self._threads)
@@ -151,13 +172,26 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         """Start the clock that ends the process: from outside Python, so that a loop that never yields ends too."""
         if self._left_s is not None and self._armed_at is None:
             self._armed_at = time.monotonic()
-            faulthandler.dump_traceback_later(max(self._left_s, 0.001), exit=True, file=2)
+            if self._together:
+                # What trains is not this process, and what the workers hold would stay theirs if it just ended.
+                self._timer = threading.Timer(self._left_s, self._end_all)
+                self._timer.daemon = True
+                self._timer.start()
+            else:
+                faulthandler.dump_traceback_later(max(self._left_s, 0.001), exit=True, file=2)
 
     def _disarm(self) -> None:
         if self._left_s is not None and self._armed_at is not None:
+            if self._timer:
+                self._timer.cancel()
             faulthandler.cancel_dump_traceback_later()
             self._left_s -= time.monotonic() - self._armed_at
             self._armed_at = None
+
+    def _end_all(self) -> None:
+        assert self._together is not None
+        self._together.end_at_once()
+        os._exit(1)
 
 
 def _on_several_workers(terms: Terms, data: Data | None) -> "DataParallel":

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search import workloads
 from search.clean_slate import CleanSlate
@@ -33,6 +34,7 @@ from trainables.memory import keep_to_share
 _PAUSE_S = 0.02
 _LOOK_EVERY_S = 0.5
 _PATIENCE_S = 20.0
+_FAREWELL_S = 3.0
 
 
 class _Mailbox:
@@ -83,43 +85,68 @@ class DataParallel:
         self._crew: _Crew | None = None
         self.node = ray.util.get_node_ip_address()  # where the first worker trained last
 
+    def gather(self) -> None:
+        """Have the workers ready for a trial, which may take as long as the cluster has no room for them.
+
+        Raises:
+            Failed: They could not begin.
+        """
+        if self._crew is None:
+            self._crew = _Crew(self._terms, self._data)
+            try:
+                self._crew.gather()
+            except BaseException:
+                self.close()
+                raise
+
     def __call__(self, config: Mapping[str, Any], trial: Trial) -> None:
         """Train as the workload's function would.
 
         Raises:
-            Failed: A worker's function failed, or (`worker_lost`, `oom`, `node_lost`) a worker died.
+            Failed: A worker's function failed; with `died` among its facts, a worker did.
         """
-        crew = self._crew or _Crew(self._terms, self._data)
-        self._crew = None
+        self.gather()
+        crew = self._crew
+        assert crew is not None
+        goes_on = False
         try:
             for node in crew.train(config, trial):
                 self.node = node
+            goes_on = crew.is_as_it_began
         except BaseException:
             # What a worker waits for now is an answer, or it is gone.
-            if not crew.breaks_off():
-                crew.dismiss()
-                raise
-            self._crew = crew
+            goes_on = crew.breaks_off()
             raise
-        if crew.goes_on:
-            self._crew = crew
-        else:
-            crew.dismiss()
+        finally:
+            if not goes_on:
+                self.close()
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Let the workers go, in good order."""
+        crew, self._crew = self._crew, None
+        if crew:
+            crew.dismiss()
+
+    def end_at_once(self) -> None:
+        """End the workers, whatever they do; their places in the cluster are free then."""
         if self._crew:
-            self._crew.dismiss()
+            self._crew.end_at_once()
 
 
 class _Crew:
     """The workers of one slot, as Ray Train has started them."""
 
     def __init__(self, terms: Terms, data: Any) -> None:
-        self.goes_on = True
-        self._mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+        self.is_as_it_began = True
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Mailbox).remote()
         self._folder = tempfile.mkdtemp(prefix="digitsearch-train-", dir=terms.scratch_here)
+        self._num_workers = terms.num_workers
+        self._workers: list[Any] = []
+        self._nodes: set[str] = set()
+        self._deaths = Deaths()
         self._answer_is_awaited = False
+        self._collateral: dict[str, Any] | None = None  # a failure that may follow from another worker's death
         trainer = TorchTrainer(
             _work,
             # In a list, the reference itself is sent.
@@ -141,6 +168,13 @@ class _Crew:
         except BaseException as err:
             self._fitting.set_exception(err)
 
+    def gather(self) -> None:
+        """Wait until all workers are there."""
+        while len(self._workers) < self._num_workers:
+            said = self._hear()
+            self._workers.append(said["ready"])
+            self._nodes.add(said["node"])
+
     def train(self, config: Mapping[str, Any], trial: Trial) -> Iterator[str]:
         """Have the workers train, and hand the first one's reports on; its node, before each of them."""
         assignment = {
@@ -149,14 +183,14 @@ class _Crew:
             "epoch": trial.epoch,
             "checkpoint": _files_in(trial.checkpoint) if trial.checkpoint else None,
         }
-        ray.get(self._mailbox.assign.remote(assignment))
+        self._mailbox.assign.remote(assignment)
         while "ended" not in (said := self._hear()):
             yield said["node"]
             save = self._fetch if said["can_save"] else None
-            # The session's own report takes the time too: a worker's start is no part of its first epoch.
+            # The session's own report takes the time too: a message's way is no part of an epoch.
             trial.report(said["metrics"], save, said["epoch_s"])  # type: ignore[call-arg]
             self._answer("go on")
-        self.goes_on = said["ended"] == "as it began"
+        self.is_as_it_began = said["ended"] == "as it began"
 
     def breaks_off(self) -> bool:
         """End the trial, whose session has raised something; whether the workers can train another one."""
@@ -170,11 +204,16 @@ class _Crew:
         return said.get("ended") == "as it began"
 
     def dismiss(self) -> None:
-        """End the workers."""
-        with suppress(RayError):
-            ray.get(self._mailbox.assign.remote(None))
-            wait_for([self._fitting], timeout=_LOOK_EVERY_S)
-        ray.kill(self._mailbox)  # a worker that still asks it ends with an error, and the others with it
+        """End the workers: at once, unless they wait for a trial."""
+        self._mailbox.assign.remote(None)
+        wait_for([self._fitting], timeout=_FAREWELL_S)
+        self.end_at_once()
+
+    def end_at_once(self) -> None:
+        """End the workers. Ray keeps what a crew held until its controller lets go: that is waited for."""
+        if not self._fitting.done():
+            for worker in [*self._workers, self._mailbox]:
+                ray.kill(worker)
         wait_for([self._fitting], timeout=_PATIENCE_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -183,24 +222,32 @@ class _Crew:
         self._mailbox.answer.remote(answer)
 
     def _hear(self, deadline: float = math.inf) -> dict[str, Any]:
-        """What the first worker says next.
+        """What the workers say next.
 
         Raises:
-            Failed: A worker has failed, has died, or says nothing until the deadline.
+            Failed: One has failed, has died, or they say nothing until the deadline.
         """
         reference = self._mailbox.hear.remote()
-        ready: list[Any] = []
-        while not ready and time.monotonic() < deadline:
-            over = self._fitting.done()
-            ready, _ = ray.wait([reference], timeout=_LOOK_EVERY_S)
-            if over and not ready:
-                break
-        if not ready:
-            raise Failed(_lost(self._fitting.exception() if self._fitting.done() else None))
-        said = dict(ray.get(reference))
+        while True:
+            over = self._fitting.done() or time.monotonic() >= deadline
+            try:
+                ready, _ = ray.wait([reference], timeout=_LOOK_EVERY_S)
+                if ready:
+                    break
+            except RayError as err:
+                raise Failed(self._death(err)) from err
+            if over:
+                raise Failed(self._why_over())
+        try:
+            said = dict(ray.get(reference))
+        except RayError as err:  # the mailbox's own process
+            raise Failed(self._death(err)) from err
+        if said.get("collateral"):
+            self._collateral = said["failure"]
+            return self._hear(min(deadline, time.monotonic() + _PATIENCE_S))
         if "failure" in said:
             raise Failed(said["failure"])
-        self._answer_is_awaited = "ended" not in said
+        self._answer_is_awaited = "metrics" in said or "files" in said
         return said
 
     def _fetch(self, folder: Path) -> None:
@@ -208,11 +255,23 @@ class _Crew:
         self._answer("save")
         _write_files(self._hear()["files"], folder)
 
+    def _why_over(self) -> dict[str, Any]:
+        err = self._fitting.exception() if self._fitting.done() else None
+        failures = list(err.worker_failures.values()) if isinstance(err, WorkerGroupError) else [err]
+        # Ray Train wraps what it found when it asked after a worker's health.
+        causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
+        deaths = [cause for cause in causes if isinstance(cause, RayError) and not isinstance(cause, RayTaskError)]
+        if not deaths and self._collateral:
+            return self._collateral
+        return self._death(next(iter(deaths), None))
 
-def _lost(err: BaseException | None) -> dict[str, Any]:
-    cause = next(iter(err.worker_failures.values())) if isinstance(err, WorkerGroupError) else err
-    kind, message = Deaths().cause(cause if isinstance(cause, Exception) else None)
-    return {"kind": kind, "message": message.replace("the process that", "one of the processes that"), "errno": None}
+    def _death(self, err: Exception | None) -> dict[str, Any]:
+        kind, message = self._deaths.cause(err)
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if self._nodes - alive:
+            kind, message = "node_lost", "the node of one of its workers died or can't be reached"
+        message = message.replace("the process that", "one of the processes that")
+        return {"kind": kind, "message": message, "errno": None, "died": True}
 
 
 def _work(crew: dict[str, Any]) -> None:
@@ -223,6 +282,8 @@ def _work(crew: dict[str, Any]) -> None:
         keep_to_share(terms.gpu)
     train, data = workloads.find(terms.workload), ray.get(crew["data"][0])
     slate, index = CleanSlate(terms.num_threads), 0
+    me = ray.get_runtime_context()
+    ray.get(mailbox.tell.remote({"ready": me.current_actor, "node": me.get_node_id()}))
     while (assignment := ray.get(mailbox.assignment.remote(index))) is not None:
         threads = set(threading.enumerate())
         slate.wipe(assignment["seed"])
@@ -230,10 +291,10 @@ def _work(crew: dict[str, Any]) -> None:
             _train(train, data, terms, mailbox, rank, assignment)
             spoilt = _any(slate.leftovers(threads) is not None, terms)
         except BaseException as err:
-            # That another worker can't be reached follows from what the slot hears of by itself.
-            if not _is_connection_lost(err):
-                with suppress(RayError):
-                    ray.get(mailbox.tell.remote({"failure": failure_of(err)}))
+            # That another worker can't be reached follows from that one's death: the slot waits to hear of it.
+            what = {"failure": failure_of(err), "collateral": _may_follow_from_another(err)}
+            with suppress(RayError):
+                ray.get(mailbox.tell.remote(what))
             raise
         if rank == 0:
             ray.get(mailbox.tell.remote({"ended": "spoilt" if spoilt else "as it began"}))
@@ -300,8 +361,8 @@ def _any(flag: bool, terms: Terms) -> bool:
     return bool(number.item() > 0)
 
 
-def _is_connection_lost(err: BaseException) -> bool:
-    return isinstance(err, RuntimeError) and any(word in str(err) for word in ("Connection", "gloo", "NCCL"))
+def _may_follow_from_another(err: BaseException) -> bool:
+    return isinstance(err, RuntimeError) and any(word in str(err) for word in ("onnection", "gloo", "NCCL"))
 
 
 def _files_of(save: Save) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from cluster.connect import num_fitting
 from search import trial_log
 from search.actor import ProcessSpoilt, TrialActor, WorkersLost
 from search.deaths import Deaths
@@ -38,6 +39,9 @@ _TURN_S = 0.0002
 
 # What Ray's head node has and no other: a placement group can't ask for nothing.
 _ON_THE_HEAD = {"node:__internal_head__": 0.0001}
+
+# Nodes come and go; where a slot does not wait for one itself, they are counted.
+_COUNT_SLOTS_EVERY_S = 3.0
 
 Answer = TypeVar("Answer")
 
@@ -61,6 +65,7 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
     with tempfile.TemporaryDirectory(prefix="digitsearch-", ignore_cleanup_errors=True) as scratch, _quick_turns():
         bridge = _Bridge(engine, scratch, resources)
         trainable = tune.with_parameters(TrialActor, terms=replace(terms, scratch=scratch), data=data)
+        trainable.__qualname__ = TrialActor.__qualname__  # else Ray's dashboard shows the name of Tune's wrapper
         for attempt in range(_MOST_BREAKS):
             try:
                 _tune(trainable, bridge, resources, f"{scratch}/tune-{attempt}")
@@ -72,6 +77,16 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
                 raise bridge.error
             return
         raise StudyFailed(f"Ray Tune broke off {_MOST_BREAKS} times, at last with: {bridge.last_break}")
+
+
+def num_slots_of(resources: Resources, *, wait: bool) -> int:
+    """How many trials the cluster can run at once, and the study wants to.
+
+    Raises:
+        ClusterError: None, and no node is waited for.
+    """
+    count = num_fitting(resources.each, workers=resources.workers, wait=wait)
+    return count if resources.concurrent == "auto" else min(count, resources.concurrent)
 
 
 @contextmanager
@@ -96,7 +111,8 @@ def _tune(trainable: type[TrialActor], bridge: "_Bridge", resources: Resources, 
         num_samples=_MANY,
         # Where a trial has several workers, Ray Train finds them their places; the slot itself needs none.
         resources_per_trial=PlacementGroupFactory([resources.each if resources.workers == 1 else _ON_THE_HEAD]),
-        reuse_actors=True,
+        # A slot without a trial keeps no crew from those that have one: Tune would cache it, and its workers with it.
+        reuse_actors=resources.workers == 1,
         trial_dirname_creator=lambda slot: slot.trial_id,
         raise_on_failed_trial=False,
         verbose=0,
@@ -112,6 +128,8 @@ class _Bridge:
         self.error: Exception | None = None
         self.last_break = ""
         self._most = math.inf if resources.concurrent == "auto" else resources.concurrent
+        self._resources = resources
+        self._count_slots_at = 0.0
         self._waits_for_nodes = resources.workers == 1  # else a slot holds no resources that it could wait for
         self._deaths = Deaths()
         self._waiting: set[str] = set()  # slots that have no actor yet
@@ -130,6 +148,9 @@ class _Bridge:
 
     def wants_slot(self, slot: str) -> bool:
         """Whether another slot would have something to do; it is counted as waiting from then on."""
+        if not self._waits_for_nodes and time.monotonic() >= self._count_slots_at:
+            self.engine.num_slots = num_slots_of(self._resources, wait=True)
+            self._count_slots_at = time.monotonic() + _COUNT_SLOTS_EVERY_S
         num_slots = len(self._waiting) + len(self._actors)
         # Beyond what fits now one slot waits, for a node that joins.
         room = num_slots < self.engine.num_slots or (

@@ -12,7 +12,7 @@ from results import Event, EventLog, Place, Run, RunError, View, open_run
 from search.errors import StudyError, StudyFailed
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
-from search.study import Resources, Study, overridden
+from search.study import Study, overridden
 
 if TYPE_CHECKING:
     from cluster.connect import Node
@@ -137,13 +137,13 @@ def _session(
         data = loading.result()
         # Not before: how Ray is to listen has to be said before it is imported.
         from search.checkpoints import checkpoints_of
-        from search.dispatch import dispatch
+        from search.dispatch import dispatch, num_slots_of
         from search.engine import Engine
         from search.metrics import Metrics
         from search.session import Terms
         from search.winner import crown
 
-        num_slots = _num_slots(study.resources, wait_for_nodes)
+        num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
         log, so_far, first = begin()
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
@@ -168,13 +168,6 @@ def _session(
         if reason != "user":
             engine.record("winner_chosen", **crown(study, directory, checkpoints, engine.run, data))
         return Outcome(engine.run, place, reason, interrupts.caught[0] if interrupts.caught else None)
-
-
-def _num_slots(resources: Resources, wait_for_nodes: bool) -> int:
-    from cluster.connect import num_fitting
-
-    count = num_fitting(resources.each, workers=resources.workers, wait=wait_for_nodes)
-    return count if resources.concurrent == "auto" else min(count, resources.concurrent)
 
 
 @dataclass(frozen=True)
@@ -204,7 +197,9 @@ def plan(study: Study, *, address: str | None = None, wait_for_nodes: bool = Fal
     from cluster.connect import connected, nodes
 
     with connected(address):
-        return Plan(nodes(study.resources.each), _num_slots(study.resources, wait_for_nodes))
+        from search.dispatch import num_slots_of
+
+        return Plan(nodes(study.resources.each), num_slots_of(study.resources, wait=wait_for_nodes))
 
 
 @contextmanager

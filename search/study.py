@@ -224,6 +224,12 @@ class Resources(_Section):
                 raise PydanticCustomError("custom", "must hold fractions of one, at least 0.0001, or whole numbers")
         return value
 
+    @model_validator(mode="after")
+    def _no_shares_for_several(self) -> "Resources":
+        if self.workers > 1 and 0 < self.gpu < 1:
+            raise _at("gpu", "gpu must be a whole number where a trial has several workers: nccl gives each its own")
+        return self
+
     @property
     def each(self) -> dict[str, float]:
         """What a worker of a trial asks of Ray, by Ray's names."""

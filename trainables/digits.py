@@ -22,7 +22,7 @@ from trainables.networks import build, num_parameters
 from trainables.optimizers import Optimizer
 from trainables.precision import choose_bits
 from trainables.trial import Data, Trial
-from trainables.workers import data_parallel, largest
+from trainables.workers import data_parallel, largest, of_rank
 
 # A configuration of the space `digits` that trains well on every data set here; `digitsearch train` starts from it.
 DEFAULTS: dict[str, Any] = {
@@ -67,6 +67,9 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
         precision_bits (16 or 32, what was computed in).
     """
     config = {**DEFAULTS, **config}
+    if config["batch_size"] < 2 * trial.num_workers:
+        got = f"{config['batch_size']} for {trial.num_workers} workers"
+        raise ValueError(f"batch_size must be at least two images for each worker, got {got}")
     torch.set_num_threads(trial.num_threads)
     bits = largest(choose_bits(trial.precision, config["model"], trial.device, trial.num_threads), trial)
     torch.manual_seed(trial.seed)
@@ -89,7 +92,7 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
             average.update(begun + step)
 
         # All randomness of an epoch comes from the seed and its number, so that a resumed trial repeats it.
-        torch.manual_seed(_mixed(trial.seed, epoch) + trial.rank)
+        torch.manual_seed(of_rank(_mixed(trial.seed, epoch), trial.rank))
         started = time.perf_counter()
         train_loss = train_epoch(
             trained,

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from trainables.memory import keep_freed_memory
 from trainables.trial import Data
-from trainables.workers import summed
+from trainables.workers import of_rank, summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def train_epoch(
     for step, whole in enumerate(_batches(len(images), batch_size, generator, num_workers)):
         if step == 0 and rank:
             # The order is the same for all workers; how they augment their images is not.
-            generator.manual_seed(generator.initial_seed() + rank)
+            generator.manual_seed(of_rank(generator.initial_seed(), rank))
         batch = whole[rank::num_workers]
         inputs = normalise(images[batch], placed.mean, placed.std)
         if augment is not None:

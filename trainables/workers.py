@@ -8,6 +8,11 @@ from torch.nn.parallel import DistributedDataParallel
 from trainables.trial import Trial
 
 
+def of_rank(seed: int, rank: int) -> int:
+    """A worker's own seed: the first one's is the seed itself, and no other's is that of another epoch."""
+    return (seed + rank * 0x9E3779B97F4A7C15) % 2**63
+
+
 def data_parallel(network: nn.Module, trial: Trial) -> nn.Module:
     """The network, with gradients that are the mean over all workers; itself where there is one worker."""
     if trial.num_workers == 1:
