@@ -18,7 +18,7 @@ def data_parallel(network: nn.Module, trial: Trial) -> nn.Module:
     if trial.num_workers == 1:
         return network
     # Running statistics are the first worker's, who evaluates and saves: the others' need not follow at every step.
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    return DistributedDataParallel(network, forward_sync_buffers=False)
 
 
 def largest(value: int, trial: Trial) -> int:
