@@ -99,7 +99,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
         Raises:
             ProcessSpoilt: The last trial can't be brought to an end or left something behind.
-        WorkersLost: One of several workers has died, and with it the attempt.
+            WorkersLost: One of several workers has died, and with it the attempt.
         """
         if self._next is not None:
             assignment, self._next = self._next, None
@@ -136,6 +136,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, assignment: Mapping[str, Any]) -> None:
         self._clear()
+        self._lost = None
         self._number = assignment["number"]
         if self._terms.scratch:
             trial_log.capture(self._terms.scratch, assignment["number"])

@@ -70,7 +70,9 @@ class Metrics:
                 self._training.add(number)
                 if self._free_since:
                     self._wait_s.observe((at - self._free_since.popleft()).total_seconds(), self._labels)
-            self._move(number, str(run.trials[number].state))
+            state = run.trials[number].state
+            if state:  # else its process died before it began
+                self._move(number, state)
             self._look_at_best(run)
 
     def _reported(self, epoch_s: float) -> None:

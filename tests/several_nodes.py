@@ -7,6 +7,7 @@ python -m tests.several_nodes 4:1 4:1   two nodes, of four CPUs and one GPU each
 """
 
 import json
+import random
 import socket
 import sys
 from typing import Any
@@ -17,9 +18,14 @@ ADDED: dict[str, Any] = {}  # address -> node
 
 
 def free_port() -> int:
-    with socket.socket() as there:
-        there.bind(("127.0.0.1", 0))
-        return int(there.getsockname()[1])
+    """One that nobody else is given meanwhile: below those that the system and Ray hand out (from 32,768; to 19,999)."""
+    while True:
+        with socket.socket() as there:
+            try:
+                there.bind(("127.0.0.1", random.randint(20_000, 32_000)))
+            except OSError:
+                continue
+            return int(there.getsockname()[1])
 
 
 def resources(node: str) -> dict[str, int]:

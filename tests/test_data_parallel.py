@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import torch.multiprocessing
 from torch import Generator, Tensor, nn
 
 from cluster.errors import ClusterError
-from results import read_events
-from search import Study, load_study, run
+from results import Event, Run, read_events
+from search import NoTrialSucceeded, Study, load_study, resume, run
 from tests.faults import Search
 from tests.test_search_runs import made
 from trainables.epoch import num_steps, place, train_epoch
@@ -142,18 +143,37 @@ def test_a_worker_that_dies_costs_an_attempt_and_the_trial_goes_on(tmp_path: Pat
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_worker_that_fails_fails_its_trial_with_its_message(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "kind", "error"),
+    [
+        # Not that another lost the connection to it, and not lost for looking like that.
+        ("raises", "exception", "RuntimeError: Connection to the fish was refused (workloads_for_tests.py"),
+        pytest.param("memory", "oom", "MemoryError: no room for a fish", marks=pytest.mark.chaos),
+    ],
+)
+def test_a_worker_that_fails_fails_its_trial_with_its_message(how: str, kind: str, error: str, tmp_path: Path) -> None:
+    space = {"how": {"choice": [how]}}
+    with pytest.raises(NoTrialSucceeded):
+        run(made(tmp_path, "a_worker_raises", budget={"trials": 1}, resources={"workers": 2}, space=space))
+    trial = pd.read_parquet(tmp_path / "run" / "trials.parquet").iloc[0]
+    assert (trial["attempts"], trial["error_kind"], trial["last_num_workers"]) == (1, kind, 2)
+    assert error in trial["error"]
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_that_hang_are_ended_and_make_room_for_the_next(tmp_path: Path) -> None:
     study = made(
-        tmp_path, "a_worker_raises", budget={"trials": 3}, resources={"workers": 2},
-        sampler={"name": "random", "seed": 1},
+        tmp_path, "hangs", budget={"trials": 3, "trial_wall": "2s", "wall": "3m"}, resources={"workers": 2},
+        sampler={"name": "random", "seed": 3},
     )  # fmt: skip
     frame = pd.read_parquet(str(run(study).run_directory / "trials.parquet"))
-    failed = frame["param_x"] > 0.5
-    assert failed.any() and not failed.all(), "the seed must give both kinds"
-    assert set(frame.loc[failed, "error_kind"]) == {"exception"}
-    assert "ValueError: this worker's share is a fish (workloads_for_tests.py" in frame.loc[failed, "error"].iloc[0]
-    assert set(frame.loc[~failed, "state"]) == {"finished"} and set(frame["last_num_workers"]) == {2}
+    hung = frame["param_x"] > 0.5
+    assert hung.tolist() == [True, True, False], "the seed must have some hang before a good one"
+    assert set(frame.loc[hung, "error_kind"]) == {"timeout"} and set(frame.loc[~hung, "state"]) == {"finished"}
 
 
 @pytest.mark.ray
@@ -170,6 +190,26 @@ def test_more_workers_than_there_is_room_for_are_refused(tmp_path: Path) -> None
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_search_of_two_workers_a_trial_is_stopped_early_interrupted_and_resumed(tmp_path: Path) -> None:
+    def strikes(run_: Run, event: Event) -> None:
+        if event["event"] == "epoch_reported" and (event["number"], event["epoch"]) == (1, 1):
+            signal.raise_signal(signal.SIGINT)
+
+    study = made(
+        tmp_path, "sleeps", budget={"trials": 5}, resources={"workers": 2}, sampler={"name": "random", "seed": 2},
+        early_stop={"name": "asha", "grace_epochs": 2, "max_epochs": 8, "reduction": 2},
+    )  # fmt: skip
+    first = run(study, views=[strikes])
+    assert first.signal == signal.SIGINT and first.run.count("interrupted") == 1
+    frame = pd.read_parquet(str(resume(first.run_directory).run_directory / "trials.parquet"))
+    assert set(frame["state"]) == {"finished", "stopped"} and "early_stop" in set(frame["stop_reason"])
+    begun = [event["epoch"] for event in read_events(first.run_directory) if event["event"] == "trial_started"]
+    assert [epoch > 0 for epoch in begun].count(True) == 1, "the interrupted trial goes on from its checkpoint"
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
 def test_a_search_of_two_workers_a_trial_is_stopped_early_killed_and_resumed(tmp_path: Path) -> None:
     study = load_study("quickstart", ["budget.trials=6", "budget.wall=10m", "resources.workers=2", "name=chaos"])
     search = Search(tmp_path, study.to_yaml())

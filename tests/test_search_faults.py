@@ -51,7 +51,11 @@ def begun(search: Search, num_events: int) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize(
     ("number", "code", "times"),
-    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.chaos)],
+    [
+        (signal.SIGINT, 130, 1),
+        pytest.param(signal.SIGTERM, 143, 1, marks=pytest.mark.chaos),
+        pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.chaos),
+    ],
 )
 def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
     number: signal.Signals, code: int, times: int, tmp_path: Path
@@ -126,6 +130,7 @@ def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: 
     assert frame["metric_fresh"].tolist() == [1] * 8, "a trial found what another had left"
 
 
+@pytest.mark.chaos
 def test_fresh_and_reused_actors_give_identical_numbers(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +331,7 @@ def failing_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.chaos
 def test_a_disk_that_turns_read_only(failing_disk: Path) -> None:
     search = Search(failing_disk, SLEEPER)
     driver = begun(search, 10)

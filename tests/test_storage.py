@@ -350,8 +350,9 @@ def whole(run: Storage, tmp_path: Path) -> SimpleNamespace:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.parametrize("num_trials", [8, pytest.param(24, marks=pytest.mark.chaos)])
 def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
-    type_in: TYPED, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    num_trials: int, type_in: TYPED, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("moto", reason="moto's S3 server is needed: pip install 'moto[s3]' flask flask-cors")
     server = Server(0.05)
@@ -364,11 +365,13 @@ def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
         folders = tmp_path / "first", tmp_path / "second"
         for folder in folders:
             folder.mkdir()
-        search = StoredSearch(folders, ["quickstart", "--set=output=s3://bucket/runs", "--set=budget.wall=10m"], run)
-        num_trials = load_study("quickstart").budget.trials
-        search.kill_at(80)
+        words = ["quickstart", "--set=output=s3://bucket/runs", "--set=budget.wall=10m"]
+        if num_trials != load_study("quickstart").budget.trials:
+            words.append(f"--set=budget.trials={num_trials}")
+        search = StoredSearch(folders, words, run)
+        search.kill_at(40)
         before = list(read_events(run))
-        assert len(before) >= 80 and open_run(run).winner is None
+        assert len(before) >= 40 and open_run(run).winner is None
         output = search.finish(timeout_s=400)
         assert f"model:  {run}/best" in output
         search.check_nothing_was_done_twice()
@@ -386,7 +389,7 @@ def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
         named = {epoch.checkpoint for trial in open_run(run).trials.values() for epoch in trial.checkpoints}
         assert kept == named and len(kept) <= 3
         assert not any(folder.joinpath("runs").exists() for folder in folders)
-        assert len(server.faults) > 10, "a test of faults that had none"
+        assert len(server.faults) > 5, "a test of faults that had none"
 
         assert f"{num_trials}" in type_in("status", str(run)).stdout
         assert type_in("trials", str(run), "--format", "csv").stdout.count("\n") == num_trials + 1
@@ -397,7 +400,7 @@ def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
         assert "digit.png" in type_in("predict", str(run), str(picture)).stdout
         assert "digit.png" in type_in("predict", f"{run}/best", str(picture)).stdout
         nothing = type_in("predict", "s3://bucket/nothing", str(picture))
-        assert nothing.returncode == 2 and "'s3://bucket/nothing' must be a run with a winner" in nothing.stderr
+        assert nothing.returncode == 2 and "'s3://bucket/nothing' must be a run that has a winner" in nothing.stderr
         again = type_in("run", "quickstart", "--set=output=s3://bucket/runs")
         assert again.returncode == 2 and f"'{run}' is there already" in again.stderr
     finally:

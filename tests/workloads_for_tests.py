@@ -128,8 +128,10 @@ def a_worker_dies_once(config: Mapping[str, Any], trial: Trial) -> None:
 
 
 def a_worker_raises(config: Mapping[str, Any], trial: Trial) -> None:
-    """The second of the workers fails in its second epoch, if `x` is above a half."""
+    """The second of the workers fails in its second epoch, in the way that `how` says; `not` is well."""
     for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
-        if epoch == 2 and config["x"] > 0.5 and trial.rank == 1:
-            raise ValueError("this worker's share is a fish")
-        trial.report({"score": config["x"], "num_workers": trial.num_workers})
+        if epoch == 2 and trial.rank == 1 and config["how"] == "raises":
+            raise RuntimeError("Connection to the fish was refused")
+        if epoch == 2 and trial.rank == 1 and config["how"] == "memory":
+            raise MemoryError("no room for a fish")
+        trial.report({"score": 1.0, "num_workers": trial.num_workers}, _save(str(epoch)))
