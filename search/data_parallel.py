@@ -282,7 +282,9 @@ def _work(crew: dict[str, Any]) -> None:
         keep_to_share(terms.gpu)
     train, data = workloads.find(terms.workload), ray.get(crew["data"][0])
     slate, index = CleanSlate(terms.num_threads), 0
-    _any(False, terms)  # the first message between them takes seconds, which are no trial's
+    # What takes seconds the first time is no trial's: the first message between the workers, what a wipe imports.
+    _any(False, terms)
+    slate.wipe(0)
     me = ray.get_runtime_context()
     ray.get(mailbox.tell.remote({"ready": me.current_actor, "node": me.get_node_id()}))
     while (assignment := ray.get(mailbox.assignment.remote(index))) is not None:
