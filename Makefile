@@ -27,7 +27,7 @@ search: .venv/ready ## Find a digit classifier on the bundled data, in about a m
 	.venv/bin/digitsearch run quickstart --set name=$(NAME)
 
 test: .venv/ready ## Run the tests
-	.venv/bin/python -m pytest -n 2 --dist loadgroup
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 chaos: .venv/ready ## Kill searches at random moments, at length: CHAOS_KILLS=20
 	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest tests/test_chaos.py tests/test_search_faults.py tests/test_data_parallel.py tests/test_storage.py

@@ -25,8 +25,6 @@ from results import RunError, open_run, read_events
 from search import submission
 from search.errors import UsageError
 
-# One after another: all have nodes at the same addresses.
-pytestmark = pytest.mark.xdist_group("several_nodes")
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-for-tests-0123456789abcdef0123456789"
 Typed = Callable[..., subprocess.CompletedProcess[str]]
