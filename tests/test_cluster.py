@@ -406,7 +406,11 @@ def test_metrics_agree_with_the_tables(three_nodes: SimpleNamespace, tmp_path: P
         seen: dict[str, float] = {}
         deadline = time.monotonic() + 30
         # Counters are told as they count, gauges twice a second, and both are scraped later: all come to the end.
-        last = {"digitsearch_epochs_total": num_epochs, "digitsearch_trials state=running": 0, "digitsearch_slots_busy": 0}
+        last = {
+            "digitsearch_epochs_total": num_epochs,
+            "digitsearch_trials state=running": 0,
+            "digitsearch_slots_busy": 0,
+        }
         while any(seen.get(name) != value for name, value in last.items()) and time.monotonic() < deadline:
             time.sleep(0.5)
             seen = samples("seen", endpoints)
