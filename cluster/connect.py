@@ -158,15 +158,16 @@ def num_fitting(asked: Mapping[str, float], *, workers: int = 1, wait: bool = Fa
     if count or wait:
         return max(count, 1)
     names = list(dict.fromkeys(["CPU", "GPU", *asked]))
-    has = "; ".join(_listed({name: node.resources.get(name, 0) for name in names}) for node in found)
-    needed = f"a node must have {_listed(asked)} for one trial"
+    has = "; ".join(listed({name: node.resources.get(name, 0) for name in names}) for node in found)
+    needed = f"a node must have {listed(asked)} for one trial"
     if workers > 1:
-        needed = f"nodes must have {_listed(asked)} for each of a trial's {workers} workers"
+        needed = f"nodes must have {listed(asked)} for each of a trial's {workers} workers"
     keys = [*(f"resources.{_key(name)}" for name in asked), *(["resources.workers"] if workers > 1 else [])]
     raise ClusterError(f"resources: {needed}, got {has}; lower {' or '.join(keys)}, or --wait for a node that joins")
 
 
-def _listed(amounts: Mapping[str, float]) -> str:
+def listed(amounts: Mapping[str, float]) -> str:
+    """Resources as a message names them: 1 CPU and 0.25 GPU."""
     return " and ".join(f"{amount:g} {name}" for name, amount in amounts.items())
 
 

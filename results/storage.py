@@ -15,7 +15,7 @@ from results.errors import RunError, StorageError
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-SCHEMES = ("s3", "gs", "az")
+_SCHEMES = ("s3", "gs", "az")
 # An outage of a minute is sat out. Within it the libraries below try for themselves too, some seconds each time.
 _PATIENCE_S = 60.0
 _MOST_PAUSE_S = 5.0
@@ -50,14 +50,13 @@ class Storage:
     def __init__(self, address: str) -> None:
         scheme, sign, rest = address.partition("://")
         bucket, _, prefix = rest.rstrip("/").partition("/")
-        if scheme not in SCHEMES or not sign or not bucket or re.search(r"[@?#]|//|\.\.", rest):
+        if scheme not in _SCHEMES or not sign or not bucket or re.search(r"[@?#]|//|\.\.", rest):
             shown = f"{scheme}://…" if re.search(r"[@?]", rest) else address  # it may hold a password
             raise RunError(
                 f"shared storage must be named like s3://bucket/prefix, gs://… or az://…, got {shown!r}; "
                 "keys and servers come from the environment"
             )
         self.scheme = scheme
-        self.name = (prefix or bucket).rpartition("/")[2]
         self._root = f"{bucket}/{prefix}".rstrip("/")
 
     def __str__(self) -> str:
@@ -71,9 +70,6 @@ class Storage:
 
     def __hash__(self) -> int:
         return hash(str(self))
-
-    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
-        return Storage, (str(self),)  # a connection stays in its process
 
     def read(self, path: str) -> bytes:
         """The content of a file.

@@ -157,7 +157,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
                 self._together.end_at_once()
             raise ProcessSpoilt("the last trial does not end")
         # A study's own code runs in the workers, where there are several, and not here.
-        leftovers = None if self._terms.num_workers > 1 else self._slate.leftovers(self._threads)
+        leftovers = None if self._together else self._slate.leftovers(self._threads)
         if leftovers:
             raise ProcessSpoilt(leftovers)
 
@@ -167,7 +167,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if session is None:
             return True
         session.close()
-        return session.join(_PATIENCE_S if self._terms.num_workers == 1 else _WORKERS_PATIENCE_S)
+        return session.join(_WORKERS_PATIENCE_S if self._together else _PATIENCE_S)
 
     def _arm(self) -> None:
         """Start the clock that ends the process: from outside Python, so that a loop that never yields ends too."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.errors import ClusterError, ClusterWarning
-from results import Place, place
+from results import place
 from results.errors import RunError, RunWarning, StorageError
 from search import errors
 from spaces import SpaceError
@@ -45,10 +45,6 @@ app = typer.Typer(
 )
 
 
-def _place(text: str) -> Place:
-    return place(text)
-
-
 class Format(StrEnum):
     """How a reading verb prints."""
 
@@ -66,7 +62,7 @@ StudyArgument = Annotated[
 RunArgument = Annotated[
     Any,
     typer.Argument(
-        metavar="RUN", help="A run directory, like runs/quickstart or s3://bucket/quickstart.", parser=_place
+        metavar="RUN", help="A run directory, like runs/quickstart or s3://bucket/quickstart.", parser=place
     ),
 ]
 SetOption = Annotated[
@@ -216,7 +212,7 @@ def best(run_directory: RunArgument, format_: FormatOption = Format.table) -> No
 @app.command()
 def status(
     run_directory: Annotated[
-        Any, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.", parser=_place)
+        Any, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.", parser=place)
     ],
     format_: FormatOption = Format.table,
     address: DashboardOption = None,
@@ -272,7 +268,7 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Any, typer.Argument(metavar="RUN", help="A run directory, or a model folder.", parser=_place)],
+    model: Annotated[Any, typer.Argument(metavar="RUN", help="A run directory, or a model folder.", parser=place)],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, folders of them, or idx files.")],
     format_: FormatOption = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write a Parquet table here too.")] = None,

@@ -29,12 +29,11 @@ from search.clean_slate import CleanSlate
 from search.deaths import Deaths
 from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
 from trainables import Data, Save, Train, Trial
-from trainables.memory import keep_to_share
 
-_PAUSE_S = 0.02
-_LOOK_EVERY_S = 0.5
-_PATIENCE_S = 20.0
-_FAREWELL_S = 3.0
+_PAUSE_S = 0.02  # between two looks for the next trial
+_LOOK_EVERY_S = 0.5  # whether the workers are still there
+_PATIENCE_S = 20.0  # with what should end by itself; Ray Train takes some seconds
+_FAREWELL_S = 3.0  # with workers that have been told that there is nothing left to train
 
 
 class _Mailbox:
@@ -105,9 +104,8 @@ class DataParallel:
         Raises:
             Failed: A worker's function failed; with `died` among its facts, a worker did.
         """
-        self.gather()
         crew = self._crew
-        assert crew is not None
+        assert crew is not None, "the workers are gathered first"
         goes_on = False
         try:
             for node in crew.train(config, trial):
@@ -278,8 +276,6 @@ def _work(crew: dict[str, Any]) -> None:
     """One worker: trains one trial after another with the others, until there is none left."""
     terms, mailbox = crew["terms"], crew["mailbox"]
     rank = ray.train.get_context().get_world_rank()
-    if 0 < terms.gpu < 1:
-        keep_to_share(terms.gpu)
     train, data = workloads.find(terms.workload), ray.get(crew["data"][0])
     slate, index = CleanSlate(terms.num_threads), 0
     # What takes seconds the first time is no trial's: the first message between the workers, what a wipe imports.
@@ -310,21 +306,10 @@ def _train(train: Train, data: Any, terms: Terms, mailbox: Any, rank: int, assig
     with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
         if assignment["checkpoint"] is not None:
             _write_files(assignment["checkpoint"], Path(folder))
-        trial = Trial(
-            data=data,
-            seed=assignment["seed"],
-            device="cuda" if terms.gpu else "cpu",
-            num_threads=terms.num_threads,
-            max_epochs=terms.max_epochs,
-            report=_Reports(mailbox, rank, terms).report,
-            epoch=assignment["epoch"],
-            checkpoint=Path(folder) if assignment["checkpoint"] is not None else None,
-            precision=terms.precision,
-            rank=rank,
-            num_workers=terms.num_workers,
-        )
+        checkpoint = Path(folder) if assignment["checkpoint"] is not None else None
+        report = _Reports(mailbox, rank, terms).report
         with suppress(Unwind):
-            called(train, assignment["config"], trial)
+            called(train, assignment["config"], terms.trial(assignment, data, report, checkpoint=checkpoint, rank=rank))
 
 
 class _Reports:

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from results import Place, StorageError, place
 from search.checkpoints import checkpoints_of
 from search.early_stop import rungs
 from search.study import Study
-from trainables import Data, Save, Train, Trial
+from trainables import Data, Report, Save, Train, Trial
 
 # A function that reports faster than it is listened to has to wait.
 _MOST_WAITING = 1000
@@ -81,6 +81,38 @@ class Terms:
             resources_per_worker=study.resources.each,
         )
 
+    def trial(
+        self,
+        assignment: Mapping[str, Any],
+        data: Any,
+        report: Report,
+        *,
+        checkpoint: Path | None = None,
+        rank: int | None = None,
+    ) -> Trial:
+        """A trial as its training function sees it.
+
+        Args:
+            assignment: Of it, at least `seed` and `epoch` are used.
+            data: What the function finds in `trial.data`.
+            report: What it calls after each epoch.
+            checkpoint: The folder to go on from.
+            rank: Of one of several workers; None for one that trains alone.
+        """
+        return Trial(
+            data=data,
+            seed=assignment["seed"],
+            device="cuda" if self.gpu else "cpu",
+            num_threads=self.num_threads,
+            max_epochs=self.max_epochs,
+            report=report,
+            epoch=int(assignment["epoch"]),
+            checkpoint=checkpoint,
+            precision=self.precision,
+            rank=rank or 0,
+            num_workers=1 if rank is None else self.num_workers,
+        )
+
     @property
     def scratch_here(self) -> str | None:
         """The folder for what is in the making, if this machine has it; else None, for its temporary folder."""
@@ -122,16 +154,7 @@ class Session:
         self._resumed_at = time.perf_counter()
         self._place = place(terms.run_directory)
         self._checkpoints = checkpoints_of(self._place)
-        trial = Trial(
-            data=data,
-            seed=assignment["seed"],
-            device="cuda" if terms.gpu else "cpu",
-            num_threads=terms.num_threads,
-            max_epochs=terms.max_epochs,
-            report=self._report,
-            epoch=self._epoch,
-            precision=terms.precision,
-        )
+        trial = terms.trial(assignment, data, self._report)
         arguments = (train, dict(assignment["config"]), trial, assignment["checkpoint"])
         self._thread = threading.Thread(target=self._run, args=arguments, name="trial", daemon=True)
         self._thread.start()
@@ -188,8 +211,12 @@ class Session:
     def _run(self, train: Train, config: dict[str, Any], trial: Trial, checkpoint: str | None) -> None:
         last: dict[str, Any] = {"done": True}
         try:
-            with self._fetched(checkpoint) as folder:
-                called(train, config, replace(trial, checkpoint=folder))
+            with ExitStack() as stack:
+                if checkpoint:
+                    with _disk(self._place):
+                        folder = stack.enter_context(self._checkpoints.fetched(checkpoint))
+                    trial = replace(trial, checkpoint=folder)
+                called(train, config, trial)
         except Unwind:
             return
         except BaseException as err:  # Whatever a workload does, it must not take the process along.
@@ -198,20 +225,6 @@ class Session:
             last["failure"] = failure_of(err)
         self._all_published()
         self._reports.put(last)
-
-    @contextmanager
-    def _fetched(self, checkpoint: str | None) -> Iterator[Path | None]:
-        """The checkpoint to go on from, on this machine."""
-        if checkpoint is None:
-            yield None
-            return
-        fetched = self._checkpoints.fetched(checkpoint)
-        with _disk(self._place):
-            folder = fetched.__enter__()
-        try:
-            yield folder
-        finally:
-            fetched.__exit__(None, None, None)
 
     def _report(self, metrics: Mapping[str, float], save: Save | None = None, epoch_s: float | None = None) -> None:
         if self._stopped:
@@ -326,7 +339,7 @@ def called(train: Train, config: Mapping[str, Any], trial: Trial) -> None:
 
 
 class Failed(Exception):
-    """A trial failed, it is known how.
+    """A trial failed, and it is known how.
 
     Args:
         facts: As `failure_of` gives them.

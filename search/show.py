@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cluster.connect import listed
 from cluster.jobs import Job, Jobs
 from results import Place, Run, Trial
 from search.progress import configuration, time_left
@@ -82,11 +83,11 @@ def plan(study: Any, planned: Any, format_: str) -> str:
     if format_ != "table":
         return rows(records, format_)
     lines = [[f"{value:g}" if isinstance(value, float) else str(value) for value in row.values()] for row in records]
-    each = " and ".join(f"{amount:g} {name}" for name, amount in study.resources.each.items())
-    each = f"{each} on each of {workers} workers" if workers > 1 else each
-    trials_, epochs = study.budget.trials, study.early_stop.max_epochs
-    planned_ = f"up to {trials_} trials of up to {epochs} epochs, each with {each}; {planned.num_slots} at once"
-    return text_table(list(records[0]), lines) + f"{study.name}: {planned_}\n"
+    asked = listed(study.resources.each) + (f" on each of {workers} workers" if workers > 1 else "")
+    most = f"up to {study.budget.trials} trials of up to {study.early_stop.max_epochs} epochs"
+    return text_table(list(records[0]), lines) + (
+        f"{study.name}: {most}, each with {asked}; {planned.num_slots} at once\n"
+    )
 
 
 def outcome(ended: Any) -> str:

@@ -42,7 +42,8 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
     best = run_directory / "best"
     with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
-        if study.workload == "digits" and study.data is not None and data is not None and saved is not None:
+        if study.workload == "digits" and study.data is not None and data is not None:
+            assert saved is not None, "digits saves its best epoch"
             metrics = _write_digits(study.data, best, saved, trial, epoch, data, facts)
         else:
             metrics = _write_other(study, best, saved, trial, epoch, facts)

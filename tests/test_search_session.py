@@ -121,6 +121,8 @@ def test_checkpoints_come_when_wanted_or_when_the_trial_is_at_its_best(tmp_path:
 def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     first = begun(rises, tmp_path, {"x": 1.0})
     path = [first.next() for _ in range(2)][-1]["checkpoint"]["path"]
+    first.close()
+    assert first.join(10)  # else it would write its third epoch beside the other
     seen: list[str] = []
 
     def train(config: Mapping[str, Any], trial: Trial) -> None:

@@ -93,10 +93,7 @@ def train_epoch(
     network.train()
     images, labels = placed.train_images, placed.train_labels
     total_loss = torch.zeros((), device=images.device)
-    for step, whole in enumerate(_batches(len(images), batch_size, generator, num_workers)):
-        if step == 0 and rank:
-            # The order is the same for all workers; how they augment their images is not.
-            generator.manual_seed(of_rank(generator.initial_seed(), rank))
+    for step, whole in enumerate(_batches(len(images), batch_size, generator, rank, num_workers)):
         batch = whole[rank::num_workers]
         inputs = normalise(images[batch], placed.mean, placed.std)
         if augment is not None:
@@ -125,8 +122,10 @@ def num_steps(num_images: int, batch_size: int, num_workers: int = 1) -> int:
     return max(1, whole + (rest > 2 * num_workers - 1))
 
 
-def _batches(count: int, batch_size: int, generator: Generator, num_workers: int) -> Iterator[Tensor]:
+def _batches(count: int, batch_size: int, generator: Generator, rank: int, num_workers: int) -> Iterator[Tensor]:
     order = torch.randperm(count, generator=generator, device=generator.device)
+    if rank:  # the order is the same for all workers; how they augment their images is not
+        generator.manual_seed(of_rank(generator.initial_seed(), rank))
     last = num_steps(count, batch_size, num_workers) - 1
     for step in range(last):
         yield order[step * batch_size : (step + 1) * batch_size]
