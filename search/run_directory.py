@@ -49,7 +49,7 @@ def open_log(run: Place, directory: Path) -> EventLog:
 
 
 def check_new(study: Study) -> None:
-    """Raise UsageError if there is such a run, or none can be made; before anything is started, and leaving nothing."""
+    """Raise UsageError if there is such a run, or none can be made; before anything is started, and making none."""
     run = study.run_directory
     try:
         if run.exists() if isinstance(run, Path) else stored_log.exists(run):

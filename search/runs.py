@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results import Event, EventLog, Place, Run, RunError, View, open_run
+from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
 from search.errors import StudyError, StudyFailed
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
@@ -150,7 +150,7 @@ def _session(
         stack.callback(interrupts.request_with, lambda: None)
         if has_metrics:
             views = [*views, stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu"))]
-        checkpoints = checkpoints_of(place.resolve() if isinstance(place, Path) else place, getattr(log, "later", None))
+        checkpoints = checkpoints_of(place if isinstance(place, Storage) else directory, log.later)
         engine = Engine(study, directory, checkpoints, log, so_far, views, num_slots)
         engine.show(first)
         try:
