@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from browser import chromium
 from cluster.connect import connected
 from search import Outcome, load_study, run
 
@@ -59,3 +61,10 @@ def type_in(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
     return type_
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; `browser.opened` gives pages of it. Tests are skipped where there is none."""
+    with chromium() as started:
+        yield started
