@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser import chromium
 from playwright.sync_api import Browser
 
-from browser import chromium
 from cluster.connect import connected
 from search import Outcome, load_study, run
 
