@@ -1,6 +1,7 @@
 """The log: an append-only file of facts, one JSON object a line. Everything else is made from it.
 
-FIELDS names the kinds of event and what each carries, beside `event` and `at` (UTC, ISO 8601).
+FIELDS names the kinds of event and what each carries, beside `event` and `at` (UTC, ISO 8601); MEANINGS
+says what each tells.
 """
 
 import errno
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from results.errors import RunError, RunWarning
 from results.storage import Place, Storage
+from results.words import STATES
 
 Event: TypeAlias = dict[str, Any]
 
@@ -31,32 +33,38 @@ _FILE = Path("events") / "log.jsonl"
 _LARGEST = 2**53
 _Text = str | None
 FIELDS: dict[str, dict[str, Any]] = {
-    # study: resolved, as in study.yaml; parameters: name -> int, float, bool or text, the type of its column.
     "study_started": {"schema": int, "study": dict, "parameters": dict},
-    # set_aside: numbers of trials that the changed space leaves out.
     "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
     "trial_suggested": {"number": int, "config": dict, "seed": int},
-    # epoch: the epochs that its checkpoint brings; 0 from scratch.
     "trial_started": {"number": int, "attempt": int, "epoch": int},
-    # checkpoint: its path and sha256, or null.
     "epoch_reported": {
         "number": int, "attempt": int, "epoch": int, "epoch_s": float, "node": str, "metrics": dict,
         "checkpoint": dict | None,
     },
-    # The attempt came to nothing and the trial will be tried again.
     "attempt_failed": {"number": int, "attempt": int, "error_kind": str, "error": str, "log_tail": _Text},
-    # suggesting: the number of the suggestion that was being made, and does not know of this end; or null.
     "trial_ended": {
         "number": int, "state": str, "stop_reason": str, "error_kind": _Text, "error": _Text, "log_tail": _Text,
         "suggesting": int | None,
     },
-    # Just before they are deleted, or when they are found to be damaged.
     "checkpoints_dropped": {"paths": list, "reason": str},
-    # metrics: those of best/metrics.json.
     "winner_chosen": {"number": int, "epoch": int, "metrics": dict},
     "study_ended": {"reason": str},
 }  # fmt: skip
-STATES = ("running", "finished", "stopped", "failed", "interrupted")
+MEANINGS: dict[str, str] = {
+    "study_started": "A run has begun. `study` is resolved, as in study.yaml; `parameters` gives the type of each "
+    "parameter's column: int, float, bool or text.",
+    "study_resumed": "Another session of the run has begun. `set_aside` has the numbers of the trials that a changed "
+    "space leaves out: they stay in the tables, and count for nothing else.",
+    "trial_suggested": "The sampler has suggested a configuration.",
+    "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings; 0 from scratch.",
+    "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved, or is null.",
+    "attempt_failed": "The attempt came to nothing, and the trial will be tried again.",
+    "trial_ended": "A trial has ended, for good unless it is interrupted. `suggesting` is the number of the suggestion "
+    "that was being made, and does not know of this end; or null.",
+    "checkpoints_dropped": "Checkpoints are about to be deleted, or were found to be damaged.",
+    "winner_chosen": "The winner has been evaluated and written to best/. `metrics` are those of best/metrics.json.",
+    "study_ended": "A session has ended.",
+}
 
 
 def log_path(run_directory: Path) -> Path:
@@ -213,7 +221,7 @@ def _check_fields(event: Event, where: str) -> None:
     for name, kind in {"at": str, **fields}.items():
         value = event.get(name)
         if not isinstance(value, int | float if kind is float else kind) or isinstance(value, bool):
-            raise RunError(f"{where}: {name} of {event['event']} must be {_called(kind)}, got {value!r:.60}")
+            raise RunError(f"{where}: {name} of {event['event']} must be {called(kind)}, got {value!r:.60}")
         if isinstance(value, int) and not 0 <= value <= _LARGEST:
             raise RunError(f"{where}: {name} of {event['event']} must lie in [0, 2**53], got {value!r:.60}")
     for name in {"metrics", "config"} & set(fields) if event["event"] != "winner_chosen" else ():
@@ -226,7 +234,8 @@ def _check_fields(event: Event, where: str) -> None:
         )
 
 
-def _called(kind: Any) -> str:
+def called(kind: Any) -> str:
+    """What a message calls the type of a field."""
     names = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
     return names.get(kind) or {_Text: "text or null", int | None: "a whole number or null"}.get(
         kind, "an object or null"

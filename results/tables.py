@@ -1,8 +1,12 @@
-"""The two tables of a run, made from the fold and written as Parquet."""
+"""The two tables of a run, made from the fold and written as Parquet.
+
+TRIALS and EPOCHS say what each column holds. Each column of a file carries that with it, as its field's metadata.
+"""
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,75 @@ import pyarrow.parquet as pq
 from results.run import Run, Trial
 
 SCHEMA = "1"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        name: As it stands in the file; `metric_*` for one column each of what a workload reports.
+        kind: Its Arrow type; None where the values decide.
+        meaning: What stands in it.
+        unit: Of its values; empty where they have none.
+        null: When it is null; empty for never.
+    """
+
+    name: str
+    kind: pa.DataType | None
+    meaning: str
+    unit: str = ""
+    null: str = ""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a Parquet file says of the column."""
+        about = {"description": self.meaning, "unit": self.unit, "null": self.null}
+        return {key: text for key, text in about.items() if text}
+
+
 _TIME = pa.timestamp("us", tz="UTC")
+_NO_FAILURE = "unless it failed, or an attempt at it did and another one runs"
+_NO_END = "until it has ended"
+_NO_REPORT = "before its first report"
+_NOT_FINITE = "before its first report with a finite objective"
+_LACKED = "where the report lacked it"
+TRIALS = (
+    Column("number", pa.int64(), "The trial's number, from 0, in the order of suggestion."),
+    Column("state", pa.string(), "Where the trial stands: running, finished, stopped, failed or interrupted."),
+    Column("stop_reason", pa.string(), "Why it ended.", null=_NO_END),
+    Column("error_kind", pa.string(), "The kind of the failure.", null=_NO_FAILURE),
+    Column("error", pa.string(), "The failure in a sentence.", null=_NO_FAILURE),
+    Column(
+        "log_tail", pa.string(), "The end of what the failed attempt printed.",
+        null="where there is no failure, or it printed nothing",
+    ),
+    Column("attempts", pa.int64(), "How often it was begun: a lost process or a resume begins another attempt."),
+    Column("seed", pa.int64(), "Decides all that is random in its training."),
+    Column("epochs", pa.int64(), "Its last reported epoch; 0 before the first.", "epochs"),
+    Column("best_epoch", pa.int64(), "The epoch at which the objective was best.", "epochs", _NOT_FINITE),
+    Column("started_at", _TIME, "When its first attempt began.", "UTC", "where no process could begin it"),
+    Column("ended_at", _TIME, "When it ended.", "UTC", _NO_END),
+    Column("train_s", pa.float64(), "What its epochs took together, as in epochs.parquet.", "s"),
+    Column("node", pa.string(), "The address of the node that sent its last report.", null=_NO_REPORT),
+    Column(
+        "checkpoint", pa.string(), "Its best checkpoint, as a path in the run directory.", null="where none is kept"
+    ),
+    Column(
+        "param_*", None, "A parameter of its configuration; its type is that of the space.",
+        null="where the parameter does not apply",
+    ),
+    Column("metric_*", None, "A metric that it reported, at its best epoch.", null=f"{_NOT_FINITE}, or {_LACKED}"),
+    Column("last_*", None, "The same metric at its last epoch.", null=f"{_NO_REPORT}, or {_LACKED}"),
+)  # fmt: skip
+EPOCHS = (
+    Column("number", pa.int64(), "The trial's number."),
+    Column("attempt", pa.int64(), "Which attempt at the trial reported it, from 1."),
+    Column("epoch", pa.int64(), "How many epochs the trial has behind it, from 1.", "epochs"),
+    Column("reported_at", _TIME, "When the report was taken in.", "UTC"),
+    Column("epoch_s", pa.float64(), "What the epoch took, training and evaluation; the report's own way not.", "s"),
+    Column("metric_*", None, "A metric of the report.", null=_LACKED),
+)
 _PARAMETER_TYPES = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "text": pa.string()}
 
 
@@ -21,22 +93,22 @@ def trials_table(run: Run) -> pa.Table:
     trials = [trial for _, trial in sorted(run.trials.items()) if trial.state]
     best = [run.best_epoch(trial) for trial in trials]
     metrics = _metric_names(run)
-    columns = {
-        "number": pa.array([t.number for t in trials], pa.int64()),
-        "state": pa.array([t.state for t in trials], pa.string()),
-        "stop_reason": pa.array([t.stop_reason for t in trials], pa.string()),
-        "error_kind": pa.array([t.error_kind for t in trials], pa.string()),
-        "error": pa.array([t.error for t in trials], pa.string()),
-        "log_tail": pa.array([t.log_tail for t in trials], pa.string()),
-        "attempts": pa.array([t.attempts for t in trials], pa.int64()),
-        "seed": pa.array([t.seed for t in trials], pa.int64()),
-        "epochs": pa.array([t.epochs[-1].epoch if t.epochs else 0 for t in trials], pa.int64()),
-        "best_epoch": pa.array([e.epoch if e else None for e in best], pa.int64()),
-        "started_at": pa.array([t.started_at for t in trials], _TIME),
-        "ended_at": pa.array([t.ended_at for t in trials], _TIME),
-        "train_s": pa.array([sum(e.epoch_s for e in t.epochs) for t in trials], pa.float64()),
-        "node": pa.array([t.node for t in trials], pa.string()),
-        "checkpoint": pa.array([_kept_checkpoint(run, t) for t in trials], pa.string()),
+    columns: dict[str, Any] = {
+        "number": [t.number for t in trials],
+        "state": [t.state for t in trials],
+        "stop_reason": [t.stop_reason for t in trials],
+        "error_kind": [t.error_kind for t in trials],
+        "error": [t.error for t in trials],
+        "log_tail": [t.log_tail for t in trials],
+        "attempts": [t.attempts for t in trials],
+        "seed": [t.seed for t in trials],
+        "epochs": [t.epochs[-1].epoch if t.epochs else 0 for t in trials],
+        "best_epoch": [e.epoch if e else None for e in best],
+        "started_at": [t.started_at for t in trials],
+        "ended_at": [t.ended_at for t in trials],
+        "train_s": [sum(e.epoch_s for e in t.epochs) for t in trials],
+        "node": [t.node for t in trials],
+        "checkpoint": [_kept_checkpoint(run, t) for t in trials],
     }
     for name, kind in run.parameters.items():
         columns[f"param_{name}"] = _typed([t.config.get(name) for t in trials], _PARAMETER_TYPES.get(kind))
@@ -44,22 +116,38 @@ def trials_table(run: Run) -> pa.Table:
         columns[f"metric_{name}"] = _typed([e.metrics.get(name) if e else None for e in best])
     for name in metrics:
         columns[f"last_{name}"] = _typed([t.epochs[-1].metrics.get(name) if t.epochs else None for t in trials])
-    return pa.table(columns).replace_schema_metadata({"digitsearch_schema": SCHEMA})
+    return _table(TRIALS, columns)
 
 
 def epochs_table(run: Run) -> pa.Table:
     """One row a report, by trial and epoch."""
     epochs = [epoch for _, trial in sorted(run.trials.items()) for epoch in trial.epochs]
-    columns = {
-        "number": pa.array([e.number for e in epochs], pa.int64()),
-        "attempt": pa.array([e.attempt for e in epochs], pa.int64()),
-        "epoch": pa.array([e.epoch for e in epochs], pa.int64()),
-        "reported_at": pa.array([e.reported_at for e in epochs], _TIME),
-        "epoch_s": pa.array([e.epoch_s for e in epochs], pa.float64()),
+    columns: dict[str, Any] = {
+        "number": [e.number for e in epochs],
+        "attempt": [e.attempt for e in epochs],
+        "epoch": [e.epoch for e in epochs],
+        "reported_at": [e.reported_at for e in epochs],
+        "epoch_s": [e.epoch_s for e in epochs],
     }
     for name in _metric_names(run):
         columns[f"metric_{name}"] = _typed([e.metrics.get(name) for e in epochs])
-    return pa.table(columns).replace_schema_metadata({"digitsearch_schema": SCHEMA})
+    return _table(EPOCHS, columns)
+
+
+def _table(declared: Sequence[Column], columns: Mapping[str, Any]) -> pa.Table:
+    """A table of columns that are declared.
+
+    Args:
+        declared: Each column, or the `prefix_*` that it belongs to.
+        columns: Their values by name, those of a `prefix_*` as typed arrays.
+    """
+    by_name = {column.name: column for column in declared}
+    fields, arrays = [], []
+    for name, values in columns.items():
+        column = by_name.get(name) or by_name[f"{name.partition('_')[0]}_*"]
+        arrays.append(values if column.kind is None else pa.array(values, column.kind))
+        fields.append(pa.field(name, arrays[-1].type, metadata=column.metadata))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata={"digitsearch_schema": SCHEMA}))
 
 
 def _metric_names(run: Run) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from results import Event, Run
-from results.events import STATES
+from results.words import STATES
 
 # A free slot's wait: a few milliseconds are bookkeeping, a tenth of a second is a sampler that can't keep up.
 _WAITS_S = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]
