@@ -144,6 +144,7 @@ def _session(
         from search.winner import crown
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
+        interrupts.heed()
         log, so_far, first = begin()
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
