@@ -101,7 +101,7 @@ class Search:
         fails: What becomes of a trial before its first report: error kind and error, or None.
         metrics: What a trial reports, of its configuration and the epoch.
         study: As `study` gives it.
-        ends: Whether it comes to an end.
+        until_s: When it is killed, in seconds from its beginning; None for one that comes to its end.
     """
 
     num_trials: int
@@ -111,7 +111,7 @@ class Search:
     draw: Callable[[random.Random], dict[str, Any]] = draw
     study: dict[str, Any] = field(default_factory=study)
     parameters: Mapping[str, str] = field(default_factory=lambda: PARAMETERS)
-    ends: bool = True
+    until_s: float | None = None
     seed: int = 0
 
     def write(self, directory: Path) -> Path:
@@ -120,8 +120,9 @@ class Search:
         with telling(directory) as teller:
             teller.tell(0, "study_started", schema=1, study=self.study, parameters=dict(self.parameters))
             for at, name, facts in events:
-                teller.tell(at, name, **facts)
-            if self.ends:
+                if self.until_s is None or at <= self.until_s:
+                    teller.tell(at, name, **facts)
+            if self.until_s is None:
                 teller.tell(events[-1][0] + 1, "study_ended", reason="trials")
                 self._crown(directory, teller)
         return directory

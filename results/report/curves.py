@@ -44,7 +44,8 @@ def _chart(material: Material, known: pd.DataFrame) -> Chart:
     length = min(_MOST_OF_ONE, _MOST_POINTS // len(numbers))
     frame = pd.concat([thinned(one.reset_index(drop=True), length) for _, one in chosen.groupby("number")])
     states = frame["number"].map(material.trials.set_index("number")["state"])
-    frame = frame[["number", "epoch", "value"]].assign(state=states, label=frame["value"].map(shown))
+    is_alone = ~frame["number"].duplicated(keep=False)
+    frame = frame[["number", "epoch", "value"]].assign(state=states, label=frame["value"].map(shown), is_alone=is_alone)
     best = frame[frame["number"].isin(material.candidates["number"].iloc[:1])]
     axis = metric_axis(known["value"], material.metric, material.mode)
     note = "Point at a curve to see whose it is."
@@ -69,7 +70,10 @@ def _layers(axis: MetricAxis, frames: dict[str, pd.DataFrame], hover: alt.Parame
         layers.append(rows("rungs").mark_rule(style="guide").encode(x=alt.X("rung:Q")))
     opacity, stroke = lit(hover, 1, 0.45), lit(hover, 3, 1.2)
     layers.append(curves.mark_line().encode(detail="number:N", strokeOpacity=opacity, strokeWidth=stroke))
-    layers.append(rows("best").mark_line(style="best", strokeWidth=3).encode(x=x, y=y))
+    if frames["curves"]["is_alone"].any():  # a curve of one epoch is no line
+        layers.append(curves.mark_point(filled=True, size=18).transform_filter("datum.is_alone"))
+    if len(frames["best"]):
+        layers.append(rows("best").mark_line(style="best", strokeWidth=3).encode(x=x, y=y))
     if hover is not None:
         tooltip = told(trial="number:Q", state="state:N", epoch="epoch:Q", value="label:N")
         points = curves.mark_point(filled=True, size=40).encode(opacity=lit(hover, 1, 0), tooltip=tooltip)

@@ -71,7 +71,8 @@ def rungs(material: Material) -> list[int]:
 
 def _rung(material: Material, epochs: int, all_: Sequence[int]) -> Rung:
     trials, best = material.trials, material.candidates["number"]
-    values = material.epochs[material.epochs["epoch"] == epochs].set_index("number")["value"].dropna()
+    at_rung = material.epochs[material.epochs["epoch"] == epochs].drop_duplicates("number", keep="last")
+    values = at_rung.set_index("number")["value"].dropna()
     ranks = values.rank(ascending=material.mode == "min", method="min")
     stopped_at = material.given_up["epochs"].map(lambda last: max((one for one in all_ if one <= last), default=0))
     return Rung(

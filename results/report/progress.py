@@ -90,7 +90,8 @@ def _chart(name: str, title: str, material: Material, frame: pd.DataFrame, x: al
         tooltip=told(trial="number:Q", state="state:N", epochs="epochs:Q", value="label:N"),
     )  # fmt: skip
     line = rows("best").mark_line(interpolate="step-after", style="best").encode(x=x, y=axis.on(alt.Y, "best"))
-    layers = [line, marks.transform_filter("datum.value !== null").encode(y=axis.on(alt.Y, "value"))]
+    layers = [line] if len(steps) else []
+    layers.append(marks.transform_filter("datum.value !== null").encode(y=axis.on(alt.Y, "value")))
     note = (
         f"The line is the best {material.metric} of the finished trials, of which one wins; a point is a trial at its "
         f"best epoch.{axis.note}"

@@ -80,10 +80,10 @@ def _chart(material: Material, frame: pd.DataFrame, front: pd.DataFrame) -> Char
         tooltip=told(trial="number:Q", state="state:N", num_parameters="size:Q", value="label:N"),
     )  # fmt: skip
     line = rows("front").encode(x=x, y=axis.on(alt.Y, "value"))
-    layers = [dots, line.mark_line(interpolate="step-after", style="best"), line.mark_point(style="best", size=90)]
-    note = (
-        "The line joins the finished trials that no other beats in both (the Pareto front). Stopped trials had fewer "
-        f"epochs.{axis.note}{is_drawn_of(len(points), len(frame), 'trials, the front among them')}"
-    )
+    layers, note = [dots], f"Stopped trials had fewer epochs.{axis.note}"
+    if len(front):
+        layers += [line.mark_line(interpolate="step-after", style="best"), line.mark_point(style="best", size=90)]
+        note += " The line joins the finished trials that no other beats in both (the Pareto front)."
+    note += is_drawn_of(len(points), len(frame), "trials, the front among them")
     frames = {"trials": points, "front": front}
     return chart("trade_off", f"{material.metric} against size", note, alt.layer(*layers), frames)

@@ -86,10 +86,10 @@ def _doubts(material: Material, metrics: Mapping[str, Any]) -> list[Markup]:
 
 def _rivals(material: Material, metrics: Mapping[str, Any]) -> Markup:
     """How many others the validation images can't tell from it; nothing where the metric is no share of images."""
-    if material.metric != "val_accuracy" or "num_validation" not in metrics:
+    others = material.candidates["value"].iloc[1:]
+    if material.metric != "val_accuracy" or "num_validation" not in metrics or others.empty:
         return Markup("")
     low, high = wilson(metrics["val_accuracy"], metrics["num_validation"])
-    others = material.candidates["value"].iloc[1:]
     return Markup(" Its 95 % interval on validation is {} to {}; inside it: {} of {}.").format(
         number("validation-low", low),
         number("validation-high", high),
