@@ -179,6 +179,7 @@ def test_a_folder_of_idx_files_is_prepared_described_and_trained(say: Say, tmp_p
     assert (code, err) == (0, "") and "8 x 8 pixels, 10 classes" in out and re.search(r"^all +1437 +360$", out, re.M)
     code, out, err = say("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
     assert (code, err) == (0, "") and (tmp_path / "m" / "model.safetensors").is_file()
+    assert len(pd.read_parquet(tmp_path / "m" / "predictions.parquet")) == 360
 
 
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])

@@ -163,7 +163,7 @@ def check_it_opens(page: Page, name: str) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            page.wait_for_function(f"innerWidth == {width}")
+            page.wait_for_function(f"innerWidth == {width} && document.body.dataset.drawn")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than {width}"
             grounds.add(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
             look(page, f"{name}-{width}-{scheme}")
@@ -413,11 +413,29 @@ def test_trials_that_a_resume_set_aside_do_not_win(tmp_path: Path) -> None:
     assert best in set(material.trials["number"])
 
 
+def test_an_objective_that_the_model_folder_does_not_name_comes_from_the_tables(tmp_path: Path) -> None:
+    run = Search(12, until_s=1000).write(tmp_path)
+    best = read(run).candidates.iloc[0]
+    test = {"test_accuracy": 0.75, "test_accuracy_interval": [0.5, 0.875], "num_test": 20, "num_validation": 10}
+    with telling(tmp_path) as teller:
+        teller.tell(1001, "study_ended", reason="trials")
+        teller.tell(1001, "winner_chosen", number=int(best["number"]), epoch=9, metrics={"seed": 1, **test})
+    write_report(run)
+    said = figures_of(run)
+    assert said["winner-value"] == best["value"] and said["test-accuracy"] == 0.75 and said["test-high"] == 0.875
+
+
 @pytest.mark.ray
-def test_without_kept_predictions_the_page_says_so(reported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["no table", "no such columns", "gone"])
+def test_without_kept_predictions_the_page_says_so(damage: str, reported: Path, tmp_path: Path) -> None:
     run = tmp_path / "older"
     shutil.copytree(reported, run)
-    (run / "best" / "predictions.parquet").write_bytes(b"no table")
+    path = run / "best" / "predictions.parquet"
+    path.unlink()
+    if damage == "no table":
+        path.write_bytes(b"PAR1 and nothing more")
+    elif damage == "no such columns":
+        pd.DataFrame({"label": [1], "digit": [None]}).to_parquet(path)
     write_report(run)
     text = (run / "report.html").read_text()
     assert "What the winner read on the test part was not kept" in text and "confusion" not in text

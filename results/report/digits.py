@@ -84,7 +84,7 @@ def _confusion_chart(read: pd.DataFrame) -> Chart:
     right = squares.transform_filter("datum.is_right").mark_rect(style="right")
     wrong = squares.transform_filter("!datum.is_right").mark_rect(style="wrong")
     counts = [base.mark_text().encode(text="count:Q")] if len(classes) <= _MOST_COUNTS else []
-    note = "Images by label and by what was read: blue is right, red is wrong, each the deeper the more."
+    note = "Images by label and by what was read: blue is right, orange is wrong, each the deeper the more."
     frames, height = {"cells": frame}, _step(classes) * len(classes)
     drawn = alt.layer(right, wrong, *counts)
     return chart("confusion", "Confusion matrix (count)", note, drawn, frames, height=height, width=_WIDTH_PX)

@@ -15,7 +15,10 @@ from results.storage import Place, Storage
 from results.tables import epochs_table, trials_table
 
 _PREDICTIONS = "best/predictions.parquet"
-_PREDICTED = {"label", "digit", "probability", "image"}
+# What a report needs of them.
+_PREDICTED = pa.schema(
+    [("label", pa.string()), ("digit", pa.string()), ("probability", pa.float32()), ("image", pa.binary())]
+)
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ def _predictions(run_directory: Place) -> pd.DataFrame | None:
             content = run_directory.read(_PREDICTIONS)
         else:
             content = (run_directory / _PREDICTIONS).read_bytes()
-        table = pq.read_table(BytesIO(content))
-    except (FileNotFoundError, pa.ArrowInvalid):
+        table = pq.read_table(BytesIO(content), columns=_PREDICTED.names).cast(_PREDICTED)
+    except (FileNotFoundError, ValueError, pa.ArrowException):
         return None
     frame: pd.DataFrame = table.to_pandas()
-    return frame if set(frame.columns) >= _PREDICTED and len(frame) else None
+    return frame if len(frame) and frame[["label", "digit"]].notna().all(axis=None) else None

@@ -2,16 +2,36 @@
 // What stands in the page as JSON is only ever put into it as text.
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
+const charts = read("charts");
+const look = read("look");
+const drawn = new Map();
+let round = 0;
+
 async function draw() {
-  const charts = read("charts");
-  const options = { renderer: "svg", actions: false, config: read("look"), tooltip: { theme: "custom" } };
+  const mine = ++round;
+  delete document.body.dataset.drawn;
   for (const place of document.querySelectorAll("[data-chart]")) {
     const spec = { ...charts[place.dataset.chart], width: "container" };
-    await vegaEmbed(place, spec, options);
-    place.dataset.drawn = "yes";
+    // A legend takes as many rows as it needs; axes leave it less than the whole width.
+    const columns = Math.max(1, Math.floor((place.clientWidth - 120) / 85));
+    const config = { ...look, legend: { ...look.legend, columns } };
+    const options = { renderer: "svg", actions: false, config, tooltip: { theme: "custom" } };
+    drawn.get(place)?.finalize();
+    drawn.set(place, await vegaEmbed(place, spec, options));
+    if (mine !== round) return; // another width came meanwhile
   }
   document.body.dataset.drawn = "yes";
 }
+
+// Charts follow the width of the page by themselves, but for legends, which may need another number of rows.
+let width = innerWidth, waiting;
+addEventListener("resize", () => {
+  if (innerWidth === width) return; // a bar of a phone's browser came or went
+  width = innerWidth;
+  delete document.body.dataset.drawn;
+  clearTimeout(waiting);
+  waiting = setTimeout(draw, 150);
+});
 
 function listing(place, { columns, rows }) {
   const PAGE = 50;

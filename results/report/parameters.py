@@ -87,7 +87,7 @@ def _importance_chart(found: Importance) -> Chart:
     )
 
     def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title="loss of explained variance when it is shuffled (share)")
+        return alt.X(f"{field}:Q", title="explained variance lost by shuffling (share)")
 
     drawn = alt.layer(
         base.mark_rule(style="estimate").encode(x=x("low"), x2="high:Q"),

@@ -57,15 +57,12 @@ def _said(frame: pd.DataFrame, total: float) -> Markup:
         return Markup("No trial has had the whole budget of epochs: there is no best so far.")
     last = int(improved.index[-1])
     since = len(frame) - 1 - last
-    said = Markup(
-        "The best so far was last improved by trial {}, the {} of {} to end; {} ended since then, in {}, and none was "
-        "better."
-    ).format(
+    said = Markup("The best so far was last improved by trial {}, the {} of {} to end; {} more ended since{}.").format(
         number("last-improved", int(improved["number"].iloc[-1])),
         _th(last + 1),
         plural(len(frame), "trial"),
-        number("trials-since", since, f"{since:,} more"),
-        duration(total - float(improved["searched_s"].iloc[-1])),
+        number("trials-since", since),
+        f", in {duration(total - float(improved['searched_s'].iloc[-1]))}, and none was better" if since else "",
     )
     before = frame.loc[frame["searched_s"] <= total / 2, "best"].dropna()
     if before.empty:

@@ -54,7 +54,7 @@ def _look(colour: Mapping[str, str]) -> dict[str, Any]:
         "axisY": {"titleLimit": 220},
         "axisXQuantitative": {"tickCount": {"expr": "max(3, ceil(width / 90))"}},
         "legend": {**text, "orient": "top", "title": None, "labelFontSize": 12, "labelLimit": 0, "symbolOpacity": 1,
-                   "columnPadding": 14, "columns": {"expr": "max(1, floor(width / 95))"}},
+                   "columnPadding": 14},
         "text": {"fill": colour["ink"], "font": _FONT, "fontSize": 11},
         "range": {
             "category": [colour[state] for state in STATES],

@@ -56,7 +56,10 @@ def _tiles(material: Material, winner: Mapping[str, Any]) -> list[Tile]:
             number("test-low", low), number("test-high", high), number("num-test", metrics["num_test"])
         )
         tiles.append(Tile("test accuracy", number("test-accuracy", metrics["test_accuracy"]), interval))
-    value, seen = number("winner-value", float(metrics[material.metric])), metrics.get("num_validation")
+    # Of the model folder's figures the objective need not be one; the tables have it.
+    reported = material.trials.set_index("number")["value"][winner["number"]]
+    value = number("winner-value", float(metrics.get(material.metric, reported)))
+    seen = metrics.get("num_validation") if material.metric.startswith("val_") else None
     if seen:
         tiles.append(Tile(f"{material.metric} on validation", value, f"n = {seen:,}; optimistic: it was chosen by it"))
     else:
