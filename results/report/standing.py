@@ -18,10 +18,8 @@ def standing(material: Material) -> pd.Series:
     A value after two epochs and one after eighteen can't be compared, and the finished trials alone are few. So trials
     are ordered by the rung at which they ended, then by their value there, as Optuna's TPE orders pruned trials.
     """
-    trials = material.trials
-    counted = trials[~trials["number"].isin(material.aside)]
-    finished = counted[counted["state"] == "finished"]
-    stopped = counted[(counted["state"] == "stopped") & (counted["stop_reason"] == "early_stop")]
+    finished, given_up = material.candidates, material.given_up
+    stopped = given_up[~given_up["number"].isin(material.aside)]
     ends = pd.to_numeric(stopped[f"last_{material.metric}"], errors="coerce").replace([np.inf, -np.inf], np.nan)
     rows = pd.concat([
         pd.DataFrame({"number": finished["number"], "reached": np.inf, "value": finished["value"]}),
@@ -29,6 +27,5 @@ def standing(material: Material) -> pd.Series:
     ]).dropna()  # fmt: skip
     sign = 1.0 if material.mode == "max" else -1.0
     within = (sign * rows["value"]).groupby(rows["reached"]).rank()
-    # Ties share their place; within a rung there are at most len(rows) of them.
     places = (rows["reached"].rank(method="min") - 1 + within) / len(rows)
     return pd.Series(places.to_numpy(), index=rows["number"].to_numpy(), dtype=float)
