@@ -230,6 +230,16 @@ def status(
 
 
 @app.command()
+def report(run_directory: RunArgument) -> None:
+    """Write report.html, one page that opens anywhere, and figures/ into a run directory."""
+    from results.report import write_report
+
+    written = write_report(run_directory)
+    typer.echo(f"page:    {written.page}")
+    typer.echo(f"figures: {written.figures} ({len(written.names)} pictures)")
+
+
+@app.command()
 def train(
     dataset: Annotated[str, typer.Option("--data", help="A known or prepared data set.")] = "optdigits",
     epochs: Annotated[

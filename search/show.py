@@ -111,7 +111,7 @@ def outcome(ended: Any) -> str:
         f"model:  {directory / 'best'}",
         f"tables: {directory / 'trials.parquet'}, {directory / 'epochs.parquet'}",
     ]
-    lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}"]
+    lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}", f"  {me} report {directory}"]
     if "test_accuracy" in metrics:
         lines.append(f"  {me} predict {directory} digit.png")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 
 from search import yaml_text
 from search.errors import StudyError, UsageError
+from search.predictions import PREDICTIONS, predictions
 from search.study import Study
 from search.winner import scores
 from search.workloads import load_data, whole_configuration
@@ -96,7 +97,7 @@ def _write(
         **cost,
     }
     try:
-        model.write(out, trained, metrics)
+        model.write(out, trained, metrics, {PREDICTIONS: predictions(trained, test.images, test.labels)})
     except OSError as err:
         raise UsageError(f"--out: {str(out)!r} must be a folder that can be written, got: {err.strerror}") from err
     return metrics

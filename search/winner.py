@@ -1,7 +1,6 @@
 """The winner: the best of the trials that had the whole budget. It alone meets the test part, once, at the end."""
 
 import json
-import math
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,10 @@ from typing import Any
 
 from results import Epoch, Run, Trial
 from results.errors import RunWarning
+from results.intervals import wilson
 from search.checkpoints import Checkpoints
 from search.errors import NoTrialSucceeded, StudyFailed
+from search.predictions import PREDICTIONS, predictions
 from search.study import DataSection, Study
 from search.workloads import whole_configuration
 from trainables import Data
@@ -98,7 +99,7 @@ def _write_digits(
     test = load_part(section.dataset, Path(section.dir), "test")
     metrics = {**facts, **scores(winner, data, test.images, test.labels)}
     metrics["num_parameters"] = epoch.metrics["num_parameters"]
-    model.write(best, winner, metrics)
+    model.write(best, winner, metrics, {PREDICTIONS: predictions(winner, test.images, test.labels)})
     return metrics
 
 
@@ -137,13 +138,6 @@ def scores(trained: Any, data: Data, test_images: Any, test_labels: Any) -> dict
         "test_accuracy_interval": list(wilson(test_accuracy, len(test_labels))),
         "num_test": len(test_labels),
     }
-
-
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval that holds the true share in 95 of 100 samples of `count` (Wilson 1927)."""
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return centre - half, centre + half
 
 
 def _write_other(

@@ -62,7 +62,7 @@ def test_every_exception_of_every_folder_has_an_exit_code() -> None:
 def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> None:
     verbs = re.findall(r"^  ([a-z]+)  ", type_in("--help").stdout, re.M)
     assert verbs == [
-        "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "train", "predict",
+        "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "report", "train", "predict",
         "submit", "jobs", "logs", "stop",
     ]  # fmt: skip
     for verb in verbs:
@@ -96,6 +96,7 @@ BAD_STUDIES = [
     (["trials", "nothing"], "error: 'nothing' is not a run directory: it has no events/log.jsonl; name one, like runs/quickstart\n"),
     (["best", "nothing"], "error: 'nothing' is not a run directory"),
     (["status", "nothing"], "error: 'nothing' is not a run directory"),
+    (["report", "nothing"], "error: 'nothing' is not a run directory"),
     (["predict", "nothing", "x.png"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
     (["train", "--set", "widht=3"], "error: --set: unknown parameter 'widht'; known: "),
     (["train", "--set", "width=300"], "error: --set: width must lie in {'int': [8, 24], 'log': True, 'when': {'model': ['cnn', 'resnet']}}, got 300\n"),
@@ -178,6 +179,7 @@ def test_a_folder_of_idx_files_is_prepared_described_and_trained(say: Say, tmp_p
     assert (code, err) == (0, "") and "8 x 8 pixels, 10 classes" in out and re.search(r"^all +1437 +360$", out, re.M)
     code, out, err = say("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
     assert (code, err) == (0, "") and (tmp_path / "m" / "model.safetensors").is_file()
+    assert len(pd.read_parquet(tmp_path / "m" / "predictions.parquet")) == 360
 
 
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import made_runs
 import pandas as pd
 import pytest
 
@@ -19,6 +20,7 @@ from results import Epoch, Run, Storage, Trial, open_run, read_events, storage, 
 from results.errors import RunError, StorageError
 from results.events import log_path
 from results.mirror import MirroredLog
+from results.report import write_report
 from results.storage import place
 from results.stored_log import Lease, StoredLog, read_log
 from search import UsageError, load_study
@@ -278,6 +280,18 @@ def test_checkpoints_are_kept_by_what_the_log_names(folder: Storage, tmp_path: P
     assert not checkpoints.is_whole(epochs[1])
 
 
+def test_a_report_is_made_where_the_run_lies(folder: Storage, tmp_path: Path) -> None:
+    run = made_runs.Search(12).write(tmp_path)
+    folder.write("events/000000000000.jsonl", log_path(run).read_bytes())
+    folder.write("figures/of-an-earlier-report.png", b"")
+    written = write_report(folder)
+    assert str(written.page) == f"{folder}/report.html" and str(written.figures) == f"{folder}/figures"
+    assert folder.names("figures") == sorted(f"figures/{name}" for name in written.names)
+    write_report(run)
+    assert folder.read("report.html") == (run / "report.html").read_bytes()
+    assert folder.read("figures/curves.png") == (run / "figures" / "curves.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("said", "has_answered", "may_pass"),
     [
@@ -385,6 +399,7 @@ def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
         for number, rows in found.epochs.groupby("number"):
             assert list(rows["epoch"]) == list(range(1, len(rows) + 1)), number
         assert any(event["event"] == "trial_started" and event["epoch"] > 0 for event in found.events[len(before) :])
+        assert "best/predictions.parquet" in found.files
         kept = {event.rpartition("/")[0] for event in found.files if event.startswith("checkpoints/")}
         named = {epoch.checkpoint for trial in open_run(run).trials.values() for epoch in trial.checkpoints}
         assert kept == named and len(kept) <= 3
