@@ -157,7 +157,7 @@ def test_a_log_with_a_hole_is_refused(folder: Storage) -> None:
 @pytest.fixture
 def quick_beat(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_log, "_BEAT_S", 0.4)
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 20.0 if server.share else 2.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 20.0 if server.share else 2.0)
     monkeypatch.setattr(stored_log, "_SETTLING_S", 0.1)
 
 
@@ -173,7 +173,7 @@ def test_a_run_has_one_driver_and_a_dead_one_is_followed(
     began = time.monotonic()
     dead = Lease(folder)  # a driver that closed has said so
     assert server.share or time.monotonic() - began < 1.5
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 1.0)
     second = Lease(folder)
     with pytest.raises(RunError, match="must have one driver at a time"):
         dead._next = 0.0
@@ -225,7 +225,7 @@ def test_a_driver_that_was_asleep_does_not_write_over_its_successors_log(
 ) -> None:
     asleep = MirroredLog(folder, tmp_path)
     asleep._lease._write = lambda: None  # type: ignore[method-assign]  # its beat is heard no more
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 1.0)
     successor = Lease(folder)
     deleted: list[int] = []
     with pytest.raises(RunError, match="must have one driver at a time"):
