@@ -64,11 +64,16 @@ class Follower:
         Which of the two, `run.ended` tells. A driver that can't be seen from here is taken to live.
         """
         while True:
-            is_driven = self.is_driven()  # before the look at what it wrote last
+            is_over = self.is_over()  # before the look at what the driver wrote last
             yield from self.new()
-            if is_driven is False or (is_driven is None and self._has_said_all()):
+            if is_over:
                 return
             time.sleep(self.pause_s)
+
+    def is_over(self) -> bool:
+        """Whether no more will come: nobody drives the run, or, where that can't be told, its log says so."""
+        is_driven = self.is_driven()
+        return self._has_said_all() if is_driven is None else not is_driven
 
     def is_driven(self) -> bool | None:
         """Whether somebody drives the run at this moment; None if that can't be told from here."""

@@ -241,7 +241,9 @@ def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> N
         return
     follower = Follower(run_directory)
     console = _console()
-    if follower.is_driven() is not False:
+    if not follower.is_over():
+        if follower.is_driven() is None:
+            typer.echo(f"{run_directory}: its driver is on another machine, and can't be seen from here", err=True)
         console.print(so_far_line(follower.run))
     with Progress(console, follower.run) as progress:
         for event in follower.until_over():
