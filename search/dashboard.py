@@ -20,8 +20,7 @@ from results.follow import Follower
 from search.errors import UsageError
 from search.optuna_view import STUDY_ID, RunStorage
 
-# What a browser sends along with what is refused is read first, up to so much: else it may never see the answer.
-_MOST_READ = 2**20
+_AT_ONCE = 2**16
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -83,12 +82,12 @@ def dashboard(place: Place, host: str, port: int) -> Iterator[Server]:
         StorageError: Shared storage can't be read.
         UsageError: It can't listen there.
     """
-    from optuna_dashboard import wsgi
-
     follower = Follower(place)
     storage = RunStorage(follower.run, place)
     over = threading.Event()
     with Server(host, port) as server:
+        from optuna_dashboard import wsgi  # seconds, which no mistake has to wait for
+
         server.set_app(guarded(wsgi(storage), is_loopback=_is_loopback(str(server.server_address[0]))))
         thread = threading.Thread(target=_follow, args=(follower, storage.take_in, over), name="follow", daemon=True)
         thread.start()
@@ -133,8 +132,11 @@ def guarded(application: Application, *, is_loopback: bool) -> Application:
 
 
 def _refused(environ: dict[str, Any], start_response: Callable[..., Any], status: str, reason: str) -> Iterable[bytes]:
+    # What was sent along is read first: else a browser may never see the answer.
     size = environ.get("CONTENT_LENGTH") or "0"
-    environ["wsgi.input"].read(min(int(size) if size.isdigit() else 0, _MOST_READ))
+    left = int(size) if size.isdigit() else 0
+    while left and (read := len(environ["wsgi.input"].read(min(left, _AT_ONCE)))):
+        left -= read
     # As optuna-dashboard's own pages expect to be told.
     body = json.dumps({"reason": reason}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Allow", "GET, HEAD")]
