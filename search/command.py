@@ -229,7 +229,7 @@ def status(
 
 @app.command()
 def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> None:
-    """Follow a run from beside it until it is over, or a job on a cluster; Ctrl-C ends the watching alone."""
+    """Follow a run, or a cluster's job, until it is over: exit 0 with a winner, 3 without, 1 if it broke off."""
     from cluster import jobs
     from results.follow import Follower
     from search import show

@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from results import Place, RunError, StorageError
+from results import Place, RunError
 from results.errors import RunWarning
 from results.follow import Follower
-from search.errors import UsageError
+from search.errors import StudyError, UsageError
 from search.optuna_view import STUDY_ID, RunStorage
 
 _AT_ONCE = 2**16
@@ -102,9 +102,9 @@ def _follow(follower: Follower, take_in: Callable[[Iterable[Any]], None], over: 
     while not over.wait(follower.pause_s):
         try:
             take_in(follower.new())
-        except StorageError as err:
+        except OSError as err:
             warnings.warn(f"{err}; the pages show what was read before", category=RunWarning, stacklevel=1)
-        except RunError as err:
+        except (RunError, StudyError) as err:
             warnings.warn(f"{err}; the pages stay as they are", category=RunWarning, stacklevel=1)
             return
 

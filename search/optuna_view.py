@@ -68,7 +68,8 @@ def frozen(
         params=config,
         distributions={name: _distribution(study.space.parameters[name]) for name in config},
         user_attrs=_facts(run, trial),
-        system_attrs={},
+        # What a trial that waits will be trained with stands where Optuna puts it for one that is enqueued.
+        system_attrs={"fixed_params": config} if state == TrialState.WAITING else {},
         intermediate_values=curve,
     )
 

@@ -112,7 +112,9 @@ def test_a_trial_that_may_go_on_is_waiting_and_then_runs(run_directory: Path) ->
     at = next(i for i, event in enumerate(events) if event["event"] == "study_ended")
     run = fold(events[: at + 1])
     storage = RunStorage(run, run_directory)
-    assert storage.get_trial(4).state == TrialState.WAITING and storage.get_trial(4).intermediate_values
+    waiting = storage.get_trial(4)
+    assert waiting.state == TrialState.WAITING and waiting.intermediate_values == {1: 0.3, 2: 0.4}
+    assert waiting.system_attrs == {"fixed_params": waiting.params}, "where the page looks for them"
     for event in events[at + 1 : at + 3]:
         run.apply(event)
         storage.take_in([event])
