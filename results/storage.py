@@ -95,14 +95,19 @@ class Storage:
 
     def names(self, path: str = "") -> list[str]:
         """The paths of all files below a folder, in order; none if there is no such folder."""
-        return sorted(name for name, is_file in self._listed(path) if is_file)
+        return sorted(self.sizes(path))
 
-    def _listed(self, path: str) -> list[tuple[str, bool]]:
+    def sizes(self, path: str = "") -> dict[str, int]:
+        """How many bytes each file below a folder has, by its path."""
+        return {name: size for name, size in self._listed(path) if size is not None}
+
+    def _listed(self, path: str) -> list[tuple[str, int | None]]:
+        """Files with their sizes, and folders with None."""
         from pyarrow.fs import FileSelector, FileType
 
         selector = FileSelector(self._at(path), recursive=True, allow_not_found=True)
         found = self._tried("it can't be listed", lambda: self._files.get_file_info(selector))
-        return [(info.path[len(self._root) + 1 :], info.type == FileType.File) for info in found]
+        return [(info.path[len(self._root) + 1 :], info.size if info.type == FileType.File else None) for info in found]
 
     def delete(self, path: str) -> None:
         """Delete a file, if it is there."""
@@ -116,7 +121,7 @@ class Storage:
 
     def delete_empty_folders(self, path: str) -> None:
         """Delete the marks, empty objects, that pyarrow leaves below a folder where others have become empty."""
-        folders = [name for name, is_file in self._listed(path) if not is_file]
+        folders = [name for name, size in self._listed(path) if size is None]
         files = self.names(path)
         self._all(self.delete_below, [name for name in folders if not any(f.startswith(f"{name}/") for f in files)])
 

@@ -65,6 +65,9 @@ RunArgument = Annotated[
         metavar="RUN", help="A run directory, like runs/quickstart or s3://bucket/quickstart.", parser=place
     ),
 ]
+RunOrJobArgument = Annotated[
+    Any, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.", parser=place)
+]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the study; repeatable.")
 ]
@@ -211,19 +214,14 @@ def best(run_directory: RunArgument, format_: FormatOption = Format.table) -> No
 
 @app.command()
 def status(
-    run_directory: Annotated[
-        Any, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.", parser=place)
-    ],
-    format_: FormatOption = Format.table,
-    address: DashboardOption = None,
+    run_directory: RunOrJobArgument, format_: FormatOption = Format.table, address: DashboardOption = None
 ) -> None:
     """Say how far a run has come, or a job on a cluster."""
     from cluster import jobs
     from results import open_run
     from search import show
 
-    is_one_word = isinstance(run_directory, Path) and len(run_directory.parts) == 1
-    if is_one_word and not run_directory.exists() and (address or jobs.named_address()):
+    if _is_job(run_directory, address):
         typer.echo(show.job(jobs.jobs_at(address), str(run_directory), format_.value), nl=False)
         return
     typer.echo(show.status(open_run(run_directory), run_directory, format_.value), nl=False)
@@ -237,6 +235,46 @@ def report(run_directory: RunArgument) -> None:
     written = write_report(run_directory)
     typer.echo(f"page:    {written.page}")
     typer.echo(f"figures: {written.figures} ({len(written.names)} pictures)")
+
+
+def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> None:
+    """Follow a run, or a cluster's job, until it is over: exit 0 with a winner, 3 without, 1 if it broke off."""
+    from cluster import jobs
+    from results.follow import Follower
+    from search import show
+    from search.progress import Progress, so_far_line
+    from search.runs import outcome_of
+
+    if _is_job(run_directory, address):
+        _followed(jobs.jobs_at(address), str(run_directory))
+        return
+    follower = Follower(run_directory)
+    console = _console()
+    if not follower.is_over():
+        if follower.is_driven() is None:
+            typer.echo(f"{run_directory}: its driver is on another machine, and can't be seen from here", err=True)
+        console.print(so_far_line(follower.run))
+    with Progress(console, follower.run) as progress:
+        for event in follower.until_over():
+            progress(follower.run, event)
+    outcome = outcome_of(follower.run, run_directory)
+    typer.echo(show.outcome(outcome))
+    if outcome.run.winner is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def dashboard(
+    run_directory: RunArgument,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8080,
+) -> None:
+    """Show a run in optuna-dashboard, live, until Ctrl-C; nothing can be changed there."""
+    from search.dashboard import dashboard as dashboard_of
+
+    with dashboard_of(run_directory, host, port) as server:
+        typer.echo(f"{run_directory}: {server.url}\nCtrl-C ends these pages, and no search")
+        server.serve_forever()
 
 
 @app.command()
@@ -373,15 +411,26 @@ def _go_home_from_a_job() -> None:
         typer.echo(f"a job's folder does not stay: relative folders are those of {Path.home()}", err=True)
 
 
-def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
+def _is_job(run_directory: Any, address: str | None) -> bool:
+    """Whether what was typed for a run is meant as the id of a job."""
+    from cluster import jobs
+
+    is_one_word = isinstance(run_directory, Path) and len(run_directory.parts) == 1
+    return is_one_word and not run_directory.exists() and bool(address or jobs.named_address())
+
+
+def _console() -> Any:
     from rich.console import Console
 
+    # What trials say is shown as it is: [red] in an error is no colour.
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
     from search import show
     from search.progress import Progress
 
-    # What trials say is shown as it is: [red] in an error is no colour.
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    with Progress(console) as progress:
+    with Progress(_console()) as progress:
         outcome = search([progress])
     typer.echo(show.outcome(outcome))
     if outcome.signal:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
-from search.errors import StudyError, StudyFailed
+from search.errors import NoTrialSucceeded, StudyError, StudyFailed
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
 from search.study import Study, overridden
@@ -36,6 +36,27 @@ class Outcome:
     run_directory: Place
     reason: str
     signal: int | None = None
+
+
+def outcome_of(run: Run, run_directory: Place) -> Outcome:
+    """How the last session of a run ended, once nobody drives it any more.
+
+    Raises:
+        NoTrialSucceeded: Without a winner.
+        StudyFailed: It broke off midway.
+    """
+    if run.winner or run.ended == "user":
+        return Outcome(run, run_directory, run.ended or "trials")
+    if run.ended not in (None, "error") and not run.ranking():
+        from search.winner import why_none
+
+        raise NoTrialSucceeded(why_none(run))
+    num_ended = sum(trial.ended for trial in run.trials.values())
+    raise StudyFailed(
+        f"{run.study['name']}: its driver is gone and has chosen no winner; {num_ended} of "
+        f"{run.study['budget']['trials']} trials had ended, nothing that was reported is lost: go on with "
+        f"`digitsearch resume {run_directory}`"
+    )
 
 
 def run(

@@ -38,7 +38,7 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     """
     candidates = run.ranking()
     if not candidates:
-        raise NoTrialSucceeded(_why_none(run))
+        raise NoTrialSucceeded(why_none(run))
     trial, epoch = _first_whole(study.name, checkpoints, run, candidates)
     facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
     best = run_directory / "best"
@@ -51,7 +51,8 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics}
 
 
-def _why_none(run: Run) -> str:
+def why_none(run: Run) -> str:
+    """Why a run that has ended has no winner."""
     failed, stopped = run.count("failed"), run.count("stopped", "interrupted")
     if failed > stopped:
         errors = [trial.error or "" for trial in run.trials.values() if trial.state == "failed"]

@@ -3,8 +3,6 @@
 import os
 import random
 import subprocess
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,63 +24,16 @@ from results.stored_log import Lease, StoredLog, read_log
 from search import UsageError, load_study
 from search.checkpoints import checkpoints_of
 from search.run_directory import check_new, create
+from tests.bucket import SEED, Server, served
 from tests.faults import Search
 
-ROOT = Path(__file__).parents[1]
-SEED = 20261125
 TYPED = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-class Server:
-    """An S3 server with a bucket; `share` of what it is asked goes wrong."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        command = [sys.executable, str(ROOT / "tests" / "s3_server.py"), "0", str(share), str(SEED)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self.process.stdout
-        self.port = int(self.process.stdout.readline().split()[-1])
-        self.faults: list[str] = []
-        threading.Thread(target=lambda: self.faults.extend(self.process.stdout or []), daemon=True).start()
-        self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-        }
-
-    def make_bucket(self) -> None:
-        from pyarrow import fs
-
-        options = {"access_key": "test", "secret_key": "test", "region": "us-east-1", "scheme": "http"}
-        files = fs.S3FileSystem(endpoint_override=f"127.0.0.1:{self.port}", allow_bucket_creation=True, **options)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                files.create_dir("bucket")
-                return
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.2], ids=["sound", "faulty"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    pytest.importorskip("moto", reason="moto's S3 server is needed: pip install 'moto[s3]' flask flask-cors")
-    server = Server(request.param)
-    server.make_bucket()
-    before = dict(os.environ)
-    os.environ.update(server.environment)
-    storage._file_system.cache_clear()
-    yield server
-    os.environ.clear()
-    os.environ.update(before)
-    storage._file_system.cache_clear()
-    server.stop()
+    with served(request.param) as started:
+        yield started
 
 
 @pytest.fixture
@@ -159,7 +110,7 @@ def test_a_log_with_a_hole_is_refused(folder: Storage) -> None:
 @pytest.fixture
 def quick_beat(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_log, "_BEAT_S", 0.4)
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 20.0 if server.share else 2.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 20.0 if server.share else 2.0)
     monkeypatch.setattr(stored_log, "_SETTLING_S", 0.1)
 
 
@@ -175,7 +126,7 @@ def test_a_run_has_one_driver_and_a_dead_one_is_followed(
     began = time.monotonic()
     dead = Lease(folder)  # a driver that closed has said so
     assert server.share or time.monotonic() - began < 1.5
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 1.0)
     second = Lease(folder)
     with pytest.raises(RunError, match="must have one driver at a time"):
         dead._next = 0.0
@@ -227,7 +178,7 @@ def test_a_driver_that_was_asleep_does_not_write_over_its_successors_log(
 ) -> None:
     asleep = MirroredLog(folder, tmp_path)
     asleep._lease._write = lambda: None  # type: ignore[method-assign]  # its beat is heard no more
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 1.0)
     successor = Lease(folder)
     deleted: list[int] = []
     with pytest.raises(RunError, match="must have one driver at a time"):
