@@ -346,6 +346,34 @@ def stop(job: JobArgument, address: DashboardOption = None) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def doctor(
+    output: Annotated[Any, typer.Option(metavar="PLACE", help="Where runs are to lie.", parser=place)] = "runs",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster, host:port of its head or http://head:8265; "
+            "else RAY_ADDRESS, RAY_API_SERVER_ADDRESS."
+        ),
+    ] = None,
+    format_: FormatOption = Format.table,
+) -> None:
+    """Look at all that a search stands on, and say what to do; exit with 1 if something would stop one.
+
+    Looked at are versions and whether they fit, memory and limits, GPUs, Ray clusters and their token, and the output
+    and its clock. Nothing is started or changed, but for a small file that is written at the output and deleted again.
+    """
+    from search import show
+    from search.doctor import State, examine
+
+    found = examine(output, address, os.environ)
+    typer.echo(show.findings(found, format_.value), nl=False)
+    counts = {state: sum(finding.state is state for finding in found) for state in State}
+    typer.echo(", ".join(f"{state.value}: {count}" for state, count in counts.items()), err=True)
+    if counts[State.fault]:
+        raise typer.Exit(1)
+
+
 def _followed(there: Any, job_id: str) -> None:
     """Show what a job prints until it ends, and end with its exit code."""
     job = there.follow(job_id, lambda text: typer.echo(text, nl=False))
