@@ -358,10 +358,11 @@ def doctor(
     ] = None,
     format_: FormatOption = Format.table,
 ) -> None:
-    """Look at all that a search stands on, and say what to do; exit with 1 if something would stop one.
+    """Look at what a search stands on; say what to do.
 
-    Looked at are versions and whether they fit, memory and limits, GPUs, Ray clusters and their token, and the output
-    and its clock. Nothing is started or changed, but for a small file that is written at the output and deleted again.
+    Exits with 1 if something there would stop a search. Looked at are versions and whether they fit, memory and limits,
+    GPUs, Ray clusters and their token, and the output and its clock. Nothing is started or changed, but for a small
+    file that is written at the output and deleted again.
     """
     from search import show
     from search.doctor import State, examine

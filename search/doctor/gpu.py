@@ -13,7 +13,7 @@ from search.doctor.versions import Installed, cuda_of_torch
 _CODES = ("gpu", "gpu-driver", "gpu-hidden", "gpu-torch")
 _PATIENCE_S = 20.0
 # In a process of its own: importing torch takes seconds, and CUDA keeps memory of a GPU until its process ends.
-_COUNT = "import torch; torch.cuda.init(); print(torch.cuda.device_count())"
+_COUNT = "import sys, torch; torch.cuda.init(); sys.stdout.write(str(torch.cuda.device_count()))"
 
 
 @dataclass(frozen=True)
