@@ -237,6 +237,7 @@ def report(run_directory: RunArgument) -> None:
     typer.echo(f"figures: {written.figures} ({len(written.names)} pictures)")
 
 
+@app.command()
 def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> None:
     """Follow a run, or a cluster's job, until it is over: exit 0 with a winner, 3 without, 1 if it broke off."""
     from cluster import jobs
@@ -391,6 +392,35 @@ def stop(job: JobArgument, address: DashboardOption = None) -> None:
     before, after = there.get(job), there.stop(job)
     typer.echo(show.stopped(before, after, address))
     if not after.ended:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    output: Annotated[Any, typer.Option(metavar="PLACE", help="Where runs are to lie.", parser=place)] = "runs",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster, host:port of its head or http://head:8265; "
+            "else RAY_ADDRESS, RAY_API_SERVER_ADDRESS."
+        ),
+    ] = None,
+    format_: FormatOption = Format.table,
+) -> None:
+    """Look at what a search stands on; say what to do.
+
+    Exits with 1 if something there would stop a search. Looked at are versions and whether they fit, memory and limits,
+    GPUs, Ray clusters and their token, and the output and its clock. Nothing is started or changed, but for a small
+    file that is written at the output and deleted again.
+    """
+    from search import show
+    from search.doctor import State, examine
+
+    found = examine(output, address, os.environ)
+    typer.echo(show.findings(found, format_.value), nl=False)
+    counts = {state: sum(finding.state is state for finding in found) for state in State}
+    typer.echo(", ".join(f"{state.value}: {count}" for state, count in counts.items()), err=True)
+    if counts[State.fault]:
         raise typer.Exit(1)
 
 

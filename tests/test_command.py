@@ -64,7 +64,7 @@ def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> N
     assert verbs == [
         "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "report", "watch", "dashboard",
         "train", "predict",
-        "submit", "jobs", "logs", "stop",
+        "submit", "jobs", "logs", "stop", "doctor",
     ]  # fmt: skip
     for verb in verbs:
         typed = type_in(verb, "--help")
