@@ -517,6 +517,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "less_than": f"must be below {context.get('lt')}",
         "model_type": "must be a mapping of keys to values",
         "finite_number": "must be a finite number",
+        "string_pattern_mismatch": "must be like package.module:name",  # the one text with a pattern is space_from
     }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
     return f"{key} {must}, got {got!r}"
 

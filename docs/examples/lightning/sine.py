@@ -19,7 +19,7 @@ from trainables import Trial
 SPACE = {
     "hidden": {"int": [8, 64], "log": True},
     "activation": {"choice": ["tanh", "silu"]},
-    "learning_rate": {"float": [1e-2, 0.2], "log": True},
+    "learning_rate": {"float": [3e-3, 0.1], "log": True},
 }
 ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU}
 

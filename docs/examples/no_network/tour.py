@@ -33,13 +33,12 @@ def load() -> list[Town]:
 def train(config: Mapping[str, Any], trial: Trial) -> None:
     """Anneal one trip, and report the shortest one so far."""
     towns: list[Town] = trial.data
-    trip = list(range(len(towns)))
-    shortest = length(trip, towns)
+    trip = shortest = list(range(len(towns)))
     if trial.checkpoint:
-        trip, shortest = json.loads((trial.checkpoint / "trip.json").read_text())
+        trip, shortest = json.loads((trial.checkpoint / "trips.json").read_text())
 
     def save(folder: Path) -> None:
-        (folder / "trip.json").write_text(json.dumps([trip, shortest]))
+        (folder / "trips.json").write_text(json.dumps([trip, shortest]))
 
     for epoch in range(trial.epoch, trial.max_epochs):
         random = Random(f"{trial.seed} {epoch}")  # a trial that goes on from a checkpoint makes the same tries
@@ -50,8 +49,8 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
             longer_by = length(other, towns) - length(trip, towns)
             if longer_by < 0 or random.random() < math.exp(-longer_by / temperature):
                 trip = other
-                shortest = min(shortest, length(trip, towns))
-        trial.report({"shortest": shortest, "length": length(trip, towns)}, save)
+                shortest = min(shortest, trip, key=lambda one: length(one, towns))
+        trial.report({"shortest": length(shortest, towns), "last": length(trip, towns)}, save)
 
 
 def changed(trip: list[int], config: Mapping[str, Any], random: Random) -> list[int]:
