@@ -153,6 +153,7 @@ def _session(
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
         shared = share(data, study)
+        interrupts.heed()
         log, so_far, first = begin()
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
