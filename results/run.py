@@ -251,6 +251,7 @@ def _check_study(study: Mapping[str, Any]) -> None:
         (study["objective"]["metric"], str),
         (study["budget"]["trials"], int),
         (study["budget"]["wall"], str | None),
+        (study.get("space", {}), dict),  # a text would be looked up in a module, and a log executes nothing
     ]
     if not all(isinstance(value, kind) for value, kind in kinds) or study["objective"]["mode"] not in ("max", "min"):
         raise ValueError("the study in it is none")

@@ -108,19 +108,22 @@ def data(
 
 @app.command()
 def init(
-    path: Annotated[Path, typer.Argument(help="The study file to write.")] = Path("study.yaml"),
+    path: Annotated[
+        Path | None, typer.Argument(help="The file to write.  [default: study.yaml; with --workload, mine.py]")
+    ] = None,
+    workload: Annotated[
+        bool, typer.Option("--workload", help="Write a training function that runs, with its study and its test.")
+    ] = False,
 ) -> None:
-    """Write a commented study file to start from."""
-    from importlib.resources import files
+    """Write a commented study file to start from, or a training function of your own."""
+    from search import skeletons
 
-    template = files("search").joinpath("template.yaml").read_text(encoding="utf-8")
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(template)
-    except FileExistsError as err:
-        raise errors.UsageError(f"{str(path)!r} is there already; name another file") from err
-    except OSError as err:
-        raise errors.UsageError(f"{str(path)!r} must be a file that can be written, got: {err.strerror}") from err
+    if workload:
+        function, study, test = skeletons.write_workload(path or Path("mine.py"))
+        typer.echo(f"wrote {function}, {study}, {test}; try `python -m pytest {test}`, then `digitsearch run {study}`")
+        return
+    path = path or Path("study.yaml")
+    skeletons.write_study(path)
     typer.echo(f"wrote {path}; try `digitsearch validate {path}`, then `digitsearch run {path}`")
 
 
@@ -128,12 +131,11 @@ def init(
 def validate(study: StudyArgument, set_: SetOption = []) -> None:  # noqa: B006 - typer copies it
     """Check a study file, and print it with every default written out."""
     from search import workloads
-    from search.study import load_study
+    from search.study import DataSection, load_study
 
     checked = load_study(study, set_)
-    if checked.workload != "digits":
-        workloads.find(checked.workload)
-    if checked.data is not None:
+    workloads.check(checked)
+    if isinstance(checked.data, DataSection):
         from trainables import datasets
 
         datasets.check_name(checked.data.dataset)

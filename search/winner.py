@@ -19,7 +19,7 @@ from search.workloads import whole_configuration
 from trainables import Data
 
 
-def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Data | None) -> dict[str, Any]:
+def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Any) -> dict[str, Any]:
     """Make `best/` of the winner's best checkpoint.
 
     Args:
@@ -43,7 +43,7 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
     best = run_directory / "best"
     with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
-        if study.workload == "digits" and study.data is not None and data is not None:
+        if study.workload == "digits" and isinstance(study.data, DataSection):
             assert saved is not None, "digits saves its best epoch"
             metrics = _write_digits(study.data, best, saved, trial, epoch, data, facts)
         else:
@@ -144,13 +144,16 @@ def scores(trained: Any, data: Data, test_images: Any, test_labels: Any) -> dict
 def _write_other(
     study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A workload of one's own: its checkpoint as it saved it, beside its configuration and its metrics."""
-    shutil.rmtree(best, ignore_errors=True)
-    best.mkdir()
+    """A workload of one's own: its checkpoint, if it saves any, as it saved it, with its configuration and metrics."""
+    unfinished = best.with_name(best.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     if checkpoint:
-        shutil.copytree(checkpoint, best / "checkpoint")
+        shutil.copytree(checkpoint, unfinished / "checkpoint")
     config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
-    (best / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    metrics = {**facts, **epoch.metrics}
-    (best / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    metrics = {**facts, **epoch.metrics, **facts}  # a function may report an `epoch` of its own; the tables have it
+    (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(best, ignore_errors=True)
+    unfinished.rename(best)
     return metrics

@@ -81,7 +81,7 @@ BAD_STUDIES = [
     (["run", "quickstrat"], "error: unknown study 'quickstrat': no such file, and the built-in ones are mnist, mnist-best, mnist-small, quickstart (did you mean 'quickstart'?)\n"),
     (["run", "quickstart", "--set", "budget.trails=1"], "error: --set: unknown key 'trails' in budget; known: trials, wall, trial_wall, plateau (did you mean 'trials'?)\n"),
     (["run", "quickstart", "--set", "data.dataset=mnsit"], "error: unknown dataset 'mnsit'; known: optdigits, mnist, fashion_mnist, kmnist, qmnist, emnist_digits (did you mean 'mnist'?), or the path of a folder\n"),
-    (["run", "quickstart", "--set", "space=digit"], "error: --set: unknown space 'digit'; known: digits (did you mean 'digits'?); or a mapping\n"),
+    (["run", "quickstart", "--set", "space=digit"], "error: --set: unknown space 'digit'; known: digits (did you mean 'digits'?); or package.module:name, or a mapping\n"),
     (["run", "quickstart", "--set", "workload=digit"], "error: --set: unknown workload 'digit'; known: digits (did you mean 'digits'?); or package.module:function\n"),
     (["run", "quickstart", "--set", "workload=nowhere:train", "--set", "data=null"], "error: workload 'nowhere:train' must be importable as package.module:function, got No module named 'nowhere'\n"),
     (["run", "quickstart", "--set", "sampler.name=tpee"], "error: --set: unknown sampler 'tpee'; known: tpe, random (did you mean 'tpe'?)\n"),

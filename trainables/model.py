@@ -113,8 +113,10 @@ def load(folder: Path) -> Model:
         raise ModelError(f"{str(folder)!r}: {_WEIGHTS} and {_CONFIG} must be files of their folder, got a link")
     try:
         said = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        if said.pop("workload") != "digits":
-            raise ModelError(f"{str(folder)!r} must hold a model of the workload digits to read images")
+        if (workload := said.pop("workload")) != "digits":
+            raise ModelError(
+                f"{str(folder)!r} must hold a model of the workload digits to read images, got one of {workload!r}"
+            )
         if not 1 <= {**digits.DEFAULTS, **said["config"]}["depth"] <= _DEEPEST:
             raise ValueError(f"depth must lie in [1, {_DEEPEST}]")
         card = Card(**{**said, "class_names": tuple(said["class_names"])})
