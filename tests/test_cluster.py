@@ -209,7 +209,7 @@ def test_another_version_of_ray_is_refused() -> None:
 
 
 def test_nobody_at_the_address(type_in: Typed) -> None:
-    for words in (["jobs"], ["logs", "x"], ["stop", "x"], ["status", "x"], ["submit", "quickstart"]):
+    for words in (["jobs"], ["logs", "x"], ["stop", "x"], ["status", "x"], ["watch", "x"], ["submit", "quickstart"]):
         typed = type_in(*words, "--address", "http://127.0.0.1:9")
         assert typed.returncode == 2
         assert typed.stderr == (
