@@ -183,11 +183,13 @@ def test_a_job_that_does_not_stop_is_told_so(tmp_path: Path, monkeypatch: pytest
 
 def test_a_machine_too_busy_to_start_ray_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(**_: object) -> None:
-        raise Exception("The current node timed out during startup. This could happen because some of the raylet failed")
+        raise Exception(
+            "The current node timed out during startup. This could happen because some of the raylet failed"
+        )
 
     monkeypatch.setattr("ray.init", late)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(ClusterError, match="^Ray must start on this machine within half a minute"), connected("local"):
+    with pytest.raises(ClusterError, match=r"^Ray must start on this machine within half a minute"), connected("local"):
         pass
 
 
