@@ -16,12 +16,13 @@ from results import place
 from results.errors import RunError, RunWarning, StorageError
 from search import errors
 from spaces import SpaceError
-from trainables.errors import DataError, ImageError, ModelError
+from trainables.errors import DataError, ExportError, ImageError, ModelError
 
 # Every exception of every folder, and how the process ends for it. A test holds the table to be complete.
 EXIT_CODES: dict[type[Exception], int] = {
     errors.StudyFailed: 1,
     ImageError: 1,
+    ExportError: 1,
     StorageError: 1,
     errors.UsageError: 2,
     errors.StudyError: 2,
@@ -53,12 +54,20 @@ class Format(StrEnum):
     csv = "csv"
 
 
+class ModelFormat(StrEnum):
+    """What a model is exported as."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
 StudyArgument = Annotated[
     str,
     typer.Argument(
         metavar="STUDY", help="A study file, or a built-in study: quickstart, mnist, mnist-small, mnist-best."
     ),
 ]
+ModelArgument = Annotated[Any, typer.Argument(metavar="RUN", help="A run directory, or a model folder.", parser=place)]
 RunArgument = Annotated[
     Any,
     typer.Argument(
@@ -268,7 +277,7 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Any, typer.Argument(metavar="RUN", help="A run directory, or a model folder.", parser=place)],
+    model: ModelArgument,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, folders of them, or idx files.")],
     format_: FormatOption = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write a Parquet table here too.")] = None,
@@ -284,6 +293,21 @@ def predict(
         typer.echo(f"{name}: {error}", err=True)
     if table.unreadable:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: ModelArgument,
+    format_: Annotated[ModelFormat, typer.Option("--format", help="Of the file.")] = ModelFormat.onnx,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.  [default: the run's name with .onnx or .pt2, here]")
+    ] = None,
+) -> None:
+    """Write the winner as one file that runs without this project."""
+    from search import show
+    from search.export import export as export_model
+
+    typer.echo(show.exported(export_model(model, format_.value, out)), nl=False)
 
 
 @app.command()

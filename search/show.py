@@ -229,6 +229,33 @@ def trained(out: Path, metrics: Mapping[str, Any]) -> str:
     return f"{found}\n{cost}\nmodel: {out}\nnext:\n  {program()} predict {out} digit.png"
 
 
+_SNIPPETS = {
+    "onnx": """import numpy, onnxruntime
+session = onnxruntime.InferenceSession({path!r})
+images = numpy.zeros((1, {height}, {width}), numpy.uint8)  # one or many, light ink on dark
+probabilities = session.run(None, {{"images": images}})[0]  # a row of {classes} an image""",
+    "torch": """import torch
+program = torch.export.load({path!r}).module()
+images = torch.zeros(1, {height}, {width}, dtype=torch.uint8)  # one or many, light ink on dark
+probabilities = program(images)  # a row of {classes} an image""",
+}
+
+
+def exported(file: Any) -> str:
+    """What `digitsearch export` says of a `trainables.export.Exported`: what was written, and how it is run."""
+    card = file.card
+    opset = f"ONNX, opset {file.opset}" if file.opset else "torch.export"
+    snippet = _SNIPPETS[file.format].format(
+        path=str(file.path), height=card.height, width=card.width, classes=len(card.class_names)
+    )
+    return (
+        f"wrote {file.path}: {opset}, {file.num_bytes:,} bytes\n"
+        f"checked: read again, its probabilities differ from the model's by at most {file.difference:.1g} "
+        f"(n={file.num_images})\n"
+        f"in Python:\n\n{snippet}\n"
+    )
+
+
 def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A plain table for people; as wide as it needs to be."""
     table = Table(box=None, header_style="bold", pad_edge=False)

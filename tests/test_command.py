@@ -62,7 +62,7 @@ def test_every_exception_of_every_folder_has_an_exit_code() -> None:
 def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> None:
     verbs = re.findall(r"^  ([a-z]+)  ", type_in("--help").stdout, re.M)
     assert verbs == [
-        "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "train", "predict",
+        "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "train", "predict", "export",
         "submit", "jobs", "logs", "stop",
     ]  # fmt: skip
     for verb in verbs:
@@ -97,6 +97,7 @@ BAD_STUDIES = [
     (["best", "nothing"], "error: 'nothing' is not a run directory"),
     (["status", "nothing"], "error: 'nothing' is not a run directory"),
     (["predict", "nothing", "x.png"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
+    (["export", "nothing"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
     (["train", "--set", "widht=3"], "error: --set: unknown parameter 'widht'; known: "),
     (["train", "--set", "width=300"], "error: --set: width must lie in {'int': [8, 24], 'log': True, 'when': {'model': ['cnn', 'resnet']}}, got 300\n"),
     (["train", "--set", "hidden=64"], "error: --set: hidden does not apply here, got 64; leave it out\n"),
