@@ -10,7 +10,7 @@ ONLY ?=
 IMAGE ?= digit.png
 
 .DEFAULT_GOAL := help
-.PHONY: help search test chaos bench data train predict lint lock schema clean
+.PHONY: help search test chaos bench data train predict report lint lock schema clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ train: .venv/ready ## Train one model without a search
 
 predict: .venv/ready ## Read a picture with the latest winner: IMAGE=digit.png
 	.venv/bin/digitsearch predict $(RUN) $(IMAGE)
+
+report: .venv/ready ## Write report.html and figures of the latest run: RUN=runs/NAME
+	.venv/bin/digitsearch report $(RUN)
 
 lint: .venv/ready ## Check style and types
 	.venv/bin/ruff check .

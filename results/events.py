@@ -26,6 +26,8 @@ Event: TypeAlias = dict[str, Any]
 SCHEMA = 1
 _SYNC_EVERY_S = 1.0
 _FILE = Path("events") / "log.jsonl"
+# Who follows a run has its lock for microseconds, now and then: a driver tries more than once.
+_PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 
 # Whole numbers beyond this can't be told apart by everybody who reads JSON, nor be put into a table.
 _LARGEST = 2**53
@@ -129,22 +131,52 @@ class EventLog:
 
 def _hold(descriptor: int, path: Path) -> None:
     """Take the log for this process; the system gives it free when the process dies, however it dies."""
-    holder = path.with_name("driver.json")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as err:
-        try:
-            said = json.loads(holder.read_text(encoding="utf-8"))
-            who = f"process {said['pid']} on {said['host']} since {said['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            who = "another process"
+    if not any(_locked(descriptor, pause_s) for pause_s in _PAUSES_S):
+        said = holder(path.parent.parent)
+        who = f"process {said['pid']} on {said['host']} since {said['since']}" if said else "another process"
         raise RunError(
             f"{str(path.parent.parent)!r} must have one driver at a time, got a second: {who} holds it; "
             "wait for it to end, or stop it"
-        ) from err
-    said = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        )
+    me = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
     with suppress(OSError):  # It only helps others to say who: the lock is what holds.
-        holder.write_text(json.dumps(said) + "\n", encoding="utf-8")
+        _holder_path(path.parent.parent).write_text(json.dumps(me) + "\n", encoding="utf-8")
+
+
+def _locked(descriptor: int, pause_s: float) -> bool:
+    """Whether the lock, tried after a pause, is ours."""
+    time.sleep(pause_s)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_held(run_directory: Path) -> bool:
+    """Whether a driver holds the log, as far as this machine can tell.
+
+    The lock is tried, shared, for a moment: a driver that begins just then tries again.
+    """
+    with log_path(run_directory).open("rb") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def holder(run_directory: Path) -> dict[str, Any] | None:
+    """The `pid`, `host` and `since` of the driver that holds the log, or held it last; None if it is not known."""
+    try:
+        said = json.loads(_holder_path(run_directory).read_text(encoding="utf-8"))
+        return {key: said[key] for key in ("pid", "host", "since")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _holder_path(run_directory: Path) -> Path:
+    return log_path(run_directory).with_name("driver.json")
 
 
 def _refuse_links(path: Path) -> None:
@@ -168,14 +200,24 @@ def read_events(run_directory: Place) -> Iterator[Event]:
             raise RunError(f"'{run_directory}' is not a run directory: it has no log; name one, like s3://bucket/mnist")
         yield from _parsed_lines(io.BytesIO(log), f"{run_directory}/events")
         return
+    path = log_there(run_directory)
+    with path.open("rb") as file:
+        yield from _parsed_lines(file, str(path))
+
+
+def log_there(run_directory: Path) -> Path:
+    """The file that is the log of a run.
+
+    Raises:
+        RunError: There is none, or a link in its place.
+    """
     path = log_path(run_directory)
     _refuse_links(path)
     if not path.is_file():
         raise RunError(
             f"{str(run_directory)!r} is not a run directory: it has no {_FILE}; name one, like runs/quickstart"
         )
-    with path.open("rb") as file:
-        yield from _parsed_lines(file, str(path))
+    return path
 
 
 def _parsed_lines(file: BinaryIO, name: str) -> Iterator[Event]:
@@ -183,10 +225,20 @@ def _parsed_lines(file: BinaryIO, name: str) -> Iterator[Event]:
         if not line.endswith(b"\n"):
             warnings.warn(f"{name}: line {line_number} is cut short and left out", category=RunWarning, stacklevel=3)
             return
-        yield _parsed(line, name, line_number)
+        yield parsed(line, name, line_number)
 
 
-def _parsed(line: bytes, path: str, line_number: int) -> Event:
+def parsed(line: bytes, path: str, line_number: int) -> Event:
+    """The event that a line of a log holds.
+
+    Args:
+        line: Whole, its end included.
+        path: Of the log, for messages.
+        line_number: In the log, from 1.
+
+    Raises:
+        RunError: It holds none, or one of a later version.
+    """
     where = f"{path}: line {line_number}"
     try:
         event = _decoded(json.loads(line))

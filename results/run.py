@@ -76,8 +76,8 @@ class Run:
     started_at: datetime | None = None
     searched_s: float = 0.0
     num_failures_in_a_row: int = 0
+    sessions: list[tuple[datetime, datetime]] = field(default_factory=list)  # when each began, and its last event
     _best: Trial | None = None
-    _session_started_at: datetime | None = None
     last_at: datetime | None = None
 
     @property
@@ -145,14 +145,17 @@ class Run:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
             what = f"{type(err).__name__}: {err}"
             raise RunError(f"an event {event['event']} of the log lacks something or does not fit: {what}") from err
-        if self._session_started_at and self.last_at:
+        if self.sessions and self.last_at:
             self.searched_s += max((at - self.last_at).total_seconds(), 0.0)
+            began, last = self.sessions[-1]
+            self.sessions[-1] = (began, max(last, at))
         self.last_at = at
 
     def _study_started(self, event: Event, at: datetime) -> None:
         _check_study(event["study"])
         self.study, self.parameters = event["study"], event["parameters"]
-        self.started_at = self._session_started_at = at
+        self.started_at = at
+        self.sessions.append((at, at))
 
     def _study_resumed(self, event: Event, at: datetime) -> None:
         # The time between two sessions was nobody's training: it does not count as searched.
@@ -163,7 +166,8 @@ class Run:
         for number in event["set_aside"]:
             self.trials[number].counts = False
         self._best = next(iter(self.ranking()), None)
-        self._session_started_at, self.last_at = at, None
+        self.sessions.append((at, at))
+        self.last_at = None
         self.num_failures_in_a_row = 0
         for trial in self.trials.values():
             if trial.state == "running":
@@ -247,6 +251,7 @@ def _check_study(study: Mapping[str, Any]) -> None:
         (study["objective"]["metric"], str),
         (study["budget"]["trials"], int),
         (study["budget"]["wall"], str | None),
+        (study.get("space", {}), dict),  # a text would be looked up in a module, and a log executes nothing
     ]
     if not all(isinstance(value, kind) for value, kind in kinds) or study["objective"]["mode"] not in ("max", "min"):
         raise ValueError("the study in it is none")

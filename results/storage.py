@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from results.errors import RunError, StorageError
 
@@ -41,13 +41,14 @@ class Storage:
 
     Args:
         address: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
+        patience_s: For how long what fails is tried again; None is a minute.
 
     Raises:
         RunError: It is no such address.
-        StorageError: By its methods, for what a minute of trying did not mend.
+        StorageError: By its methods, for what that did not mend.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, patience_s: float | None = None) -> None:
         scheme, sign, rest = address.partition("://")
         bucket, _, prefix = rest.rstrip("/").partition("/")
         if scheme not in _SCHEMES or not sign or not bucket or re.search(r"[@?#]|//|\.\.", rest):
@@ -58,12 +59,13 @@ class Storage:
             )
         self.scheme = scheme
         self._root = f"{bucket}/{prefix}".rstrip("/")
+        self._patience_s = patience_s
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self._root}"
 
     def __truediv__(self, path: str) -> "Storage":
-        return Storage(f"{self}/{path}")
+        return Storage(f"{self}/{path}", patience_s=self._patience_s)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Storage) and str(self) == str(other)
@@ -93,16 +95,36 @@ class Storage:
 
         self._tried(f"{path} can't be written", once)
 
+    def written_at(self, path: str) -> datetime:
+        """When a file was written, by the storage's clock.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+
+        def once() -> datetime:
+            info = self._files.get_file_info(self._at(path))
+            if info.mtime is None:
+                raise FileNotFoundError(f"{self}/{path}")
+            return cast(datetime, info.mtime)
+
+        return self._tried(f"{path} can't be looked at", once)
+
     def names(self, path: str = "") -> list[str]:
         """The paths of all files below a folder, in order; none if there is no such folder."""
-        return sorted(name for name, is_file in self._listed(path) if is_file)
+        return sorted(self.sizes(path))
 
-    def _listed(self, path: str) -> list[tuple[str, bool]]:
+    def sizes(self, path: str = "") -> dict[str, int]:
+        """How many bytes each file below a folder has, by its path."""
+        return {name: size for name, size in self._listed(path) if size is not None}
+
+    def _listed(self, path: str) -> list[tuple[str, int | None]]:
+        """Files with their sizes, and folders with None."""
         from pyarrow.fs import FileSelector, FileType
 
         selector = FileSelector(self._at(path), recursive=True, allow_not_found=True)
         found = self._tried("it can't be listed", lambda: self._files.get_file_info(selector))
-        return [(info.path[len(self._root) + 1 :], info.type == FileType.File) for info in found]
+        return [(info.path[len(self._root) + 1 :], info.size if info.type == FileType.File else None) for info in found]
 
     def delete(self, path: str) -> None:
         """Delete a file, if it is there."""
@@ -116,7 +138,7 @@ class Storage:
 
     def delete_empty_folders(self, path: str) -> None:
         """Delete the marks, empty objects, that pyarrow leaves below a folder where others have become empty."""
-        folders = [name for name, is_file in self._listed(path) if not is_file]
+        folders = [name for name, size in self._listed(path) if size is None]
         files = self.names(path)
         self._all(self.delete_below, [name for name in folders if not any(f.startswith(f"{name}/") for f in files)])
 
@@ -154,8 +176,9 @@ class Storage:
 
         wait = wait_random_exponential(multiplier=0.2, max=_MOST_PAUSE_S)
         retry = retry_if_exception(lambda err: _may_pass(err, self._root in _answered))
+        stop = stop_after_delay(_PATIENCE_S if self._patience_s is None else self._patience_s)
         try:
-            answer = Retrying(retry=retry, wait=wait, stop=stop_after_delay(_PATIENCE_S), reraise=True)(once)
+            answer = Retrying(retry=retry, wait=wait, stop=stop, reraise=True)(once)
             _answered.add(self._root)
             return answer
         except (FileNotFoundError, StorageError):

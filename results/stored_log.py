@@ -22,7 +22,7 @@ _HOLDER = "events/driver.json"
 _MOST_SEGMENTS = 32
 _BEAT_S = 2.0
 # A driver whose beat has not been heard for so long is dead, or has lost its way to the storage.
-_SILENCE_S = 10.0
+SILENCE_S = 10.0
 _SETTLING_S = 1.0
 _MOST_READS = 10
 
@@ -32,34 +32,38 @@ def exists(storage: Storage) -> bool:
     return any(_SEGMENT.fullmatch(name) for name in storage.names("events"))
 
 
-def read_log(storage: Storage) -> bytes:
-    """The whole log as it stands now; empty if there is none.
+def read_log(storage: Storage, begin: int = 0) -> bytes:
+    """The log as it stands now, from a byte on; empty if there is none, or no more.
 
     Raises:
-        RunError: A part of it is missing.
+        RunError: A part of it is missing, or it does not reach so far.
         StorageError: It can't be read.
     """
     for _ in range(_MOST_READS):
+        segments = _segments(storage)
+        if begin > max((end for _, end, _ in segments), default=0):
+            raise RunError(f"{storage}: its log has become shorter: the run was deleted, or is another one now")
         try:
-            return _joined(storage, _segments(storage))
+            return _joined(storage, [segment for segment in segments if segment[1] > begin], begin)
         except FileNotFoundError:
             continue  # merged into another one meanwhile
     raise StorageError(f"{storage}: its log changes faster than it can be read")
 
 
-def _segments(storage: Storage) -> list[tuple[int, str]]:
-    found = ((_SEGMENT.fullmatch(name), name) for name in storage.names("events"))
-    return sorted((int(match[1]), name) for match, name in found if match)
+def _segments(storage: Storage) -> list[tuple[int, int, str]]:
+    """Where each begins and ends, and its name, in order."""
+    found = ((_SEGMENT.fullmatch(name), size, name) for name, size in storage.sizes("events").items())
+    return sorted((int(match[1]), int(match[1]) + size, name) for match, size, name in found if match)
 
 
-def _joined(storage: Storage, segments: list[tuple[int, str]]) -> bytes:
+def _joined(storage: Storage, segments: list[tuple[int, int, str]], at: int) -> bytes:
     log = bytearray()
-    for begin, name in segments:
-        if begin > len(log):
+    for begin, _, name in segments:
+        if begin > at + len(log):
             raise RunError(f"{storage}: the log lacks what comes before {name}; bring it back, or delete what follows")
         content = storage.read(name)
-        # One that begins earlier has been merged into the one before it.
-        log += content[len(log) - begin :]
+        # One that begins earlier has been merged into the one before it, or has been read in part.
+        log += content[at + len(log) - begin :]
     return bytes(log)
 
 
@@ -75,7 +79,7 @@ class StoredLog:
     def __init__(self, storage: Storage, path: Path, size: int = 0) -> None:
         self._storage = storage
         self._path = path
-        self._begins = [begin for begin, _ in _segments(storage)] if size else []
+        self._begins = [begin for begin, _, _ in _segments(storage)] if size else []
         self.size = size
 
     def append(self, end: int) -> None:
@@ -109,6 +113,15 @@ class StoredLog:
 
 def _name(begin: int) -> str:
     return f"events/{begin:012d}.jsonl"
+
+
+def holder(storage: Storage) -> dict[str, object] | None:
+    """What the driver that holds a run said at its last beat, which is never twice the same; None if there is none."""
+    try:
+        said = json.loads(storage.read(_HOLDER))
+    except (FileNotFoundError, ValueError):
+        return None
+    return said if isinstance(said, dict) else None
 
 
 class Lease:
@@ -145,38 +158,31 @@ class Lease:
 
     def check(self) -> None:
         """Raise RunError if another driver has taken over."""
-        holder = self._read()
-        if holder and holder.get("driver") != self._me["driver"]:
-            raise self._held(holder)
+        said = holder(self._storage)
+        if said and said.get("driver") != self._me["driver"]:
+            raise self._held(said)
 
     def release(self) -> None:
         """Let the next driver begin at once; nothing if there is one already."""
-        holder = self._read()
-        if holder and holder.get("driver") == self._me["driver"]:
+        said = holder(self._storage)
+        if said and said.get("driver") == self._me["driver"]:
             self._storage.delete(_HOLDER)
 
     def _wait_for_silence(self) -> None:
-        before, deadline = self._read(), time.monotonic() + _SILENCE_S
+        before, deadline = holder(self._storage), time.monotonic() + SILENCE_S
         while before and time.monotonic() < deadline:
             time.sleep(_BEAT_S / 4)
-            now = self._read()
+            now = holder(self._storage)
             if now != before and now:
                 raise self._held(now)
             before = now
 
-    def _held(self, holder: dict[str, object]) -> RunError:
-        who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+    def _held(self, said: dict[str, object]) -> RunError:
+        who = f"process {said.get('pid')} on {said.get('host')} since {said.get('since')}"
         return RunError(
             f"'{self._storage}' must have one driver at a time, got a second: {who} holds it; "
             "wait for it to end, or stop it"
         )
-
-    def _read(self) -> dict[str, object] | None:
-        try:
-            said = json.loads(self._storage.read(_HOLDER))
-        except (FileNotFoundError, ValueError):
-            return None
-        return said if isinstance(said, dict) else None
 
     def _write(self) -> None:
         self._num_beats += 1

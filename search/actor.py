@@ -15,7 +15,7 @@ from ray import tune
 from search import trial_log, workloads
 from search.clean_slate import CleanSlate
 from search.session import Failed, Session, Terms
-from trainables import Data, Train
+from trainables import Train
 from trainables.memory import keep_to_share
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class WorkersLost(Exception):
 class TrialActor(tune.Trainable):  # type: ignore[misc]
     """A slot: trains one trial after another. Tune sees only the slot; its trials come by `assign`."""
 
-    def setup(self, config: dict[str, Any], *, terms: Terms, data: Data | None) -> None:
+    def setup(self, config: dict[str, Any], *, terms: Terms, data: Any) -> None:
         """Get ready for any trial of the study."""
         self._terms, self._data = terms, data
         self._train: Train = workloads.find(terms.workload)
@@ -70,7 +70,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         """What Ray's dashboard calls the slot. Ray asks once, so that no trial's number can be in it."""
         return f"slot of {PurePath(self._terms.run_directory).name}"
 
-    def _prepare(self, terms: Terms, data: Data | None) -> None:
+    def _prepare(self, terms: Terms, data: Any) -> None:
         if 0 < terms.gpu < 1 and "torch" in sys.modules:
             keep_to_share(terms.gpu)
         workloads.warm_up(
@@ -195,7 +195,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         os._exit(1)
 
 
-def _on_several_workers(terms: Terms, data: Data | None) -> "DataParallel":
+def _on_several_workers(terms: Terms, data: Any) -> "DataParallel":
     from search.data_parallel import DataParallel  # Ray Train takes a second to import
 
     return DataParallel(terms, data)

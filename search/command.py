@@ -74,6 +74,9 @@ RunArgument = Annotated[
         metavar="RUN", help="A run directory, like runs/quickstart or s3://bucket/quickstart.", parser=place
     ),
 ]
+RunOrJobArgument = Annotated[
+    Any, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.", parser=place)
+]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the study; repeatable.")
 ]
@@ -114,19 +117,22 @@ def data(
 
 @app.command()
 def init(
-    path: Annotated[Path, typer.Argument(help="The study file to write.")] = Path("study.yaml"),
+    path: Annotated[
+        Path | None, typer.Argument(help="The file to write.  [default: study.yaml; with --workload, mine.py]")
+    ] = None,
+    workload: Annotated[
+        bool, typer.Option("--workload", help="Write a training function that runs, with its study and its test.")
+    ] = False,
 ) -> None:
-    """Write a commented study file to start from."""
-    from importlib.resources import files
+    """Write a commented study file to start from, or a training function of your own."""
+    from search import skeletons
 
-    template = files("search").joinpath("template.yaml").read_text(encoding="utf-8")
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(template)
-    except FileExistsError as err:
-        raise errors.UsageError(f"{str(path)!r} is there already; name another file") from err
-    except OSError as err:
-        raise errors.UsageError(f"{str(path)!r} must be a file that can be written, got: {err.strerror}") from err
+    if workload:
+        function, study, test = skeletons.write_workload(path or Path("mine.py"))
+        typer.echo(f"wrote {function}, {study}, {test}; try `python -m pytest {test}`, then `digitsearch run {study}`")
+        return
+    path = path or Path("study.yaml")
+    skeletons.write_study(path)
     typer.echo(f"wrote {path}; try `digitsearch validate {path}`, then `digitsearch run {path}`")
 
 
@@ -134,12 +140,11 @@ def init(
 def validate(study: StudyArgument, set_: SetOption = []) -> None:  # noqa: B006 - typer copies it
     """Check a study file, and print it with every default written out."""
     from search import workloads
-    from search.study import load_study
+    from search.study import DataSection, load_study
 
     checked = load_study(study, set_)
-    if checked.workload != "digits":
-        workloads.find(checked.workload)
-    if checked.data is not None:
+    workloads.check(checked)
+    if isinstance(checked.data, DataSection):
         from trainables import datasets
 
         datasets.check_name(checked.data.dataset)
@@ -220,22 +225,68 @@ def best(run_directory: RunArgument, format_: FormatOption = Format.table) -> No
 
 @app.command()
 def status(
-    run_directory: Annotated[
-        Any, typer.Argument(metavar="RUN", help="A run directory, or the id of a job.", parser=place)
-    ],
-    format_: FormatOption = Format.table,
-    address: DashboardOption = None,
+    run_directory: RunOrJobArgument, format_: FormatOption = Format.table, address: DashboardOption = None
 ) -> None:
     """Say how far a run has come, or a job on a cluster."""
     from cluster import jobs
     from results import open_run
     from search import show
 
-    is_one_word = isinstance(run_directory, Path) and len(run_directory.parts) == 1
-    if is_one_word and not run_directory.exists() and (address or jobs.named_address()):
+    if _is_job(run_directory, address):
         typer.echo(show.job(jobs.jobs_at(address), str(run_directory), format_.value), nl=False)
         return
     typer.echo(show.status(open_run(run_directory), run_directory, format_.value), nl=False)
+
+
+@app.command()
+def report(run_directory: RunArgument) -> None:
+    """Write report.html, one page that opens anywhere, and figures/ into a run directory."""
+    from results.report import write_report
+
+    written = write_report(run_directory)
+    typer.echo(f"page:    {written.page}")
+    typer.echo(f"figures: {written.figures} ({len(written.names)} pictures)")
+
+
+@app.command()
+def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> None:
+    """Follow a run, or a cluster's job, until it is over: exit 0 with a winner, 3 without, 1 if it broke off."""
+    from cluster import jobs
+    from results.follow import Follower
+    from search import show
+    from search.progress import Progress, so_far_line
+    from search.runs import outcome_of
+
+    if _is_job(run_directory, address):
+        _followed(jobs.jobs_at(address), str(run_directory))
+        return
+    follower = Follower(run_directory)
+    console = _console()
+    if not follower.is_over():
+        if follower.is_driven() is None:
+            typer.echo(f"{run_directory}: its driver is on another machine, and can't be seen from here", err=True)
+        console.print(so_far_line(follower.run))
+    with Progress(console, follower.run) as progress:
+        for event in follower.until_over():
+            progress(follower.run, event)
+    outcome = outcome_of(follower.run, run_directory)
+    typer.echo(show.outcome(outcome))
+    if outcome.run.winner is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def dashboard(
+    run_directory: RunArgument,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8080,
+) -> None:
+    """Show a run in optuna-dashboard, live, until Ctrl-C; nothing can be changed there."""
+    from search.dashboard import dashboard as dashboard_of
+
+    with dashboard_of(run_directory, host, port) as server:
+        typer.echo(f"{run_directory}: {server.url}\nCtrl-C ends these pages, and no search")
+        server.serve_forever()
 
 
 @app.command()
@@ -370,6 +421,35 @@ def stop(job: JobArgument, address: DashboardOption = None) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def doctor(
+    output: Annotated[Any, typer.Option(metavar="PLACE", help="Where runs are to lie.", parser=place)] = "runs",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster, host:port of its head or http://head:8265; "
+            "else RAY_ADDRESS, RAY_API_SERVER_ADDRESS."
+        ),
+    ] = None,
+    format_: FormatOption = Format.table,
+) -> None:
+    """Look at what a search stands on; say what to do.
+
+    Exits with 1 if something there would stop a search. Looked at are versions and whether they fit, memory and limits,
+    GPUs, Ray clusters and their token, and the output and its clock. Nothing is started or changed, but for a small
+    file that is written at the output and deleted again.
+    """
+    from search import show
+    from search.doctor import State, examine
+
+    found = examine(output, address, os.environ)
+    typer.echo(show.findings(found, format_.value), nl=False)
+    counts = {state: sum(finding.state is state for finding in found) for state in State}
+    typer.echo(", ".join(f"{state.value}: {count}" for state, count in counts.items()), err=True)
+    if counts[State.fault]:
+        raise typer.Exit(1)
+
+
 def _followed(there: Any, job_id: str) -> None:
     """Show what a job prints until it ends, and end with its exit code."""
     job = there.follow(job_id, lambda text: typer.echo(text, nl=False))
@@ -387,15 +467,26 @@ def _go_home_from_a_job() -> None:
         typer.echo(f"a job's folder does not stay: relative folders are those of {Path.home()}", err=True)
 
 
-def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
+def _is_job(run_directory: Any, address: str | None) -> bool:
+    """Whether what was typed for a run is meant as the id of a job."""
+    from cluster import jobs
+
+    is_one_word = isinstance(run_directory, Path) and len(run_directory.parts) == 1
+    return is_one_word and not run_directory.exists() and bool(address or jobs.named_address())
+
+
+def _console() -> Any:
     from rich.console import Console
 
+    # What trials say is shown as it is: [red] in an error is no colour.
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
     from search import show
     from search.progress import Progress
 
-    # What trials say is shown as it is: [red] in an error is no colour.
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    with Progress(console) as progress:
+    with Progress(_console()) as progress:
         outcome = search([progress])
     typer.echo(show.outcome(outcome))
     if outcome.signal:

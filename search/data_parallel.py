@@ -28,7 +28,7 @@ from search import workloads
 from search.clean_slate import CleanSlate
 from search.deaths import Deaths
 from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
-from trainables import Data, Save, Train, Trial
+from trainables import Save, Train, Trial
 
 _PAUSE_S = 0.02  # between two looks for the next trial
 _LOOK_EVERY_S = 0.5  # whether the workers are still there
@@ -78,7 +78,7 @@ class DataParallel:
         data: What each worker finds in `trial.data`.
     """
 
-    def __init__(self, terms: Terms, data: Data | None) -> None:
+    def __init__(self, terms: Terms, data: Any) -> None:
         self._terms = terms
         self._data = ray.put(data)  # a node has it once, whoever trains there
         self._crew: _Crew | None = None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
-from ray import cloudpickle, tune
+from ray import ObjectRef, cloudpickle, tune
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune import Callback, PlacementGroupFactory, Stopper
@@ -23,10 +23,9 @@ from search import trial_log
 from search.actor import ProcessSpoilt, TrialActor, WorkersLost
 from search.deaths import Deaths
 from search.engine import Engine
-from search.errors import StudyFailed
+from search.errors import StudyError, StudyFailed
 from search.session import Terms, stopping
-from search.study import Resources
-from trainables import Data
+from search.study import Resources, Study
 
 # The search ends by the engine's word, never by Tune's count.
 _MANY = 10**9
@@ -46,7 +45,21 @@ _COUNT_SLOTS_EVERY_S = 3.0
 Answer = TypeVar("Answer")
 
 
-def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resources) -> None:
+def share(data: Any, study: Study) -> ObjectRef:
+    """Put what a study's trials train on into the object store: once a node, and what NumPy holds is not copied there.
+
+    Raises:
+        StudyError: It can't leave its process.
+    """
+    try:
+        return ray.put(data)
+    except Exception as err:  # its own code may say how it is to be sent
+        why = str(err.__cause__ or err).splitlines()[0]
+        must = "must give what can be sent to another process, like arrays, tables or plain values"
+        raise StudyError(f"data {study.data!r} {must}, got a {type(data).__name__}: {why}") from err
+
+
+def dispatch(engine: Engine, terms: Terms, data: ObjectRef, resources: Resources) -> None:
     """Run the search until the engine has nothing more to try or wants to end.
 
     What Tune calls a trial is a slot here: an actor that lives on and trains one trial after another. So Tune's cost
@@ -55,7 +68,7 @@ def dispatch(engine: Engine, terms: Terms, data: Data | None, resources: Resourc
     Args:
         engine: Decides.
         terms: What all trials have in common.
-        data: Put into the object store once, and read there by all trials without a copy.
+        data: As `share` gave it.
         resources: What each trial is given.
 
     Raises:

@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM: the first ends a search in good order, the second at once, a third breaks it off."""
 
+import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -17,13 +19,22 @@ class Interrupts:
         self.caught: list[int] = []
         self._stop: Any = None
         self._before: dict[int, Any] = {}
+        # Python writes each signal's number here, whoever's handler it meets.
+        self._came, self._tell = os.pipe()
+        os.set_blocking(self._came, False)
+        os.set_blocking(self._tell, False)
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+            signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._before:
+            signal.set_wakeup_fd(-1)
+        os.close(self._came)
+        os.close(self._tell)
         for number, handler in self._before.items():
             if handler is not None:  # None: set from C, and can't be put back
                 signal.signal(number, handler)
@@ -32,11 +43,24 @@ class Interrupts:
         """From now on the first and the second signal call `stop()`; with None, every signal ends the process."""
         self._stop = stop
 
+    def heed(self) -> None:
+        """End the process now if a signal came that should have.
+
+        A signal that comes while others' code is imported or called raises an exit, which may be caught there.
+        """
+        with suppress(BlockingIOError):
+            for number in os.read(self._came, 100):
+                if number in self._before:
+                    self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.caught.append(number)
         if self._stop is not None and len(self.caught) <= 2:
             self._stop()
             return
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(128 + number)
+        self._leave(number)

@@ -17,11 +17,12 @@ class Progress:
 
     Args:
         console: Where it is shown; what is no terminal gets plain lines.
+        run: What the picture shows before the first event, if there is something already.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, run: Run | None = None) -> None:
         self._console = console
-        self._run: Run | None = None
+        self._run = run
         self._live: Live | None = None
 
     def __enter__(self) -> "Progress":
@@ -55,7 +56,7 @@ class Progress:
         if run is None:
             return Text("starting Ray …")
         planned = run.study["budget"]["trials"]
-        num_ended = sum(trial.ended for trial in run.trials.values())
+        num_ended = _num_ended(run)
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(run.study["name"], style="bold"),
@@ -77,6 +78,20 @@ def taken_up_line(run: Run) -> str:
         f"{run.study['name']}: {num_ended} ended trials count as they are, {len(counting) - num_ended} go on from "
         f"their last checkpoint{aside}"
     )
+
+
+def so_far_line(run: Run) -> str:
+    """How far a run has come."""
+    planned, num_running = run.study["budget"]["trials"], run.count("running")
+    return (
+        f"{run.study['name']}: {_num_ended(run)} of {planned} trials have ended so far, {num_running} are running; "
+        f"best so far {_best_text(run)}"
+    )
+
+
+def _num_ended(run: Run) -> int:
+    # A copy: while the picture is drawn, the search goes on in another thread.
+    return sum(trial.ended for trial in list(run.trials.values()))
 
 
 def ended_line(run: Run, trial: Trial) -> str:
@@ -101,7 +116,7 @@ def time_left(run: Run, now: datetime | None = None) -> str:
     """How long the search will still take at the pace so far, and at most by its wall budget."""
     if run.started_at is None:
         return ""
-    num_ended = sum(trial.ended for trial in run.trials.values())
+    num_ended = _num_ended(run)
     guesses = []
     if num_ended:
         guesses.append(run.searched_s / num_ended * (run.study["budget"]["trials"] - num_ended))
@@ -126,7 +141,7 @@ def _running(run: Run) -> Table:
         table.add_column(heading, no_wrap=True, justify="right", min_width=max(len(heading), 7))
     table.add_column("configuration", no_wrap=True, ratio=1)  # the rest of the width, cut where it ends
     most = run.study["early_stop"]["max_epochs"]
-    for trial in run.trials.values():
+    for trial in list(run.trials.values()):
         if trial.state == "running":
             last = trial.epochs[-1] if trial.epochs else None
             value = f"{last.metrics.get(run.metric, float('nan')):.4f}" if last else ""

@@ -1,15 +1,15 @@
 """Run a study, or go on with one: from a study to a finished run directory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
-from search.errors import StudyError, StudyFailed
+from search.errors import NoTrialSucceeded, StudyError, StudyFailed
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
 from search.study import Study, overridden
@@ -38,6 +38,27 @@ class Outcome:
     signal: int | None = None
 
 
+def outcome_of(run: Run, run_directory: Place) -> Outcome:
+    """How the last session of a run ended, once nobody drives it any more.
+
+    Raises:
+        NoTrialSucceeded: Without a winner.
+        StudyFailed: It broke off midway.
+    """
+    if run.winner or run.ended == "user":
+        return Outcome(run, run_directory, run.ended or "trials")
+    if run.ended not in (None, "error") and not run.ranking():
+        from search.winner import why_none
+
+        raise NoTrialSucceeded(why_none(run))
+    num_ended = sum(trial.ended for trial in run.trials.values())
+    raise StudyFailed(
+        f"{run.study['name']}: its driver is gone and has chosen no winner; {num_ended} of "
+        f"{run.study['budget']['trials']} trials had ended, nothing that was reported is lost: go on with "
+        f"`digitsearch resume {run_directory}`"
+    )
+
+
 def run(
     study: Study, *, address: str | None = None, wait_for_nodes: bool = False, views: Sequence[View] = ()
 ) -> Outcome:
@@ -51,7 +72,7 @@ def run(
 
     Raises:
         UsageError: The run directory exists already or can't be made.
-        StudyError: The workload can't be imported.
+        StudyError: The workload, its data or its space can't be imported, or fail; or its data can't be shared.
         DataError: The data set is not there.
         ClusterError: There is no cluster, or it lacks what a trial asks for.
         NoTrialSucceeded: The search ended without a winner.
@@ -92,13 +113,21 @@ def resume(
         closing(open_log(run_directory, directory)) as log,
     ):
         past = open_run(directory)  # as it is now that nobody else can write
-        study = Study.from_mapping(overridden(past.study, overrides), source=str(run_directory), overrides=overrides)
+        mapping = _with_space_of_today(past.study, overridden(past.study, overrides))
+        study = Study.from_mapping(mapping, source=str(run_directory), overrides=overrides)
         before = Study.from_mapping(past.study)
         grown = any(getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space"))
         if past.winner and not grown:
             return Outcome(past, run_directory, past.ended or "trials")
         begin = partial(take_up, study, directory, log, past)
         return _session(study, run_directory, directory, begin, address, wait_for_nodes, views)
+
+
+def _with_space_of_today(before: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """A space that a module holds is what the module says now, as its function is; unless another one was typed."""
+    if changed["space"] != before["space"]:
+        return {**changed, "space_from": None}
+    return {**changed, "space": changed.get("space_from") or changed["space"]}
 
 
 def _check_may_change(overrides: Sequence[str]) -> None:
@@ -127,7 +156,7 @@ def _session(
 
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        workloads.check(study.workload)
+        workloads.check(study)
         # Ray takes seconds to start, most of them waiting.
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
         wait([loading], timeout=_AT_ONCE_S)
@@ -137,13 +166,15 @@ def _session(
         data = loading.result()
         # Not before: how Ray is to listen has to be said before it is imported.
         from search.checkpoints import checkpoints_of
-        from search.dispatch import dispatch, num_slots_of
+        from search.dispatch import dispatch, num_slots_of, share
         from search.engine import Engine
         from search.metrics import Metrics
         from search.session import Terms
         from search.winner import crown
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
+        shared = share(data, study)
+        interrupts.heed()
         log, so_far, first = begin()
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
@@ -155,7 +186,7 @@ def _session(
         engine.show(first)
         try:
             interrupts.request_with(engine.request_stop)
-            dispatch(engine, Terms.of(study, place), data, study.resources)
+            dispatch(engine, Terms.of(study, place), shared, study.resources)
         # Not what a third signal raises: it may have come between an event and what follows from it.
         except Exception:
             with suppress(OSError, RunError):
@@ -192,8 +223,12 @@ def plan(study: Study, *, address: str | None = None, wait_for_nodes: bool = Fal
         wait_for_nodes: As for `run`.
 
     Raises:
+        StudyError: As for `run`.
         ClusterError: As for `run`.
     """
+    from search import workloads
+
+    workloads.check(study)
     from cluster.connect import connected, nodes
 
     with connected(address):

@@ -17,8 +17,9 @@ from typing import Any
 from results import Place, StorageError, place
 from search.checkpoints import checkpoints_of
 from search.early_stop import rungs
+from search.origin import described, origin, said
 from search.study import Study
-from trainables import Data, Report, Save, Train, Trial
+from trainables import Report, Save, Train, Trial
 
 # A function that reports faster than it is listened to has to wait.
 _MOST_WAITING = 1000
@@ -139,7 +140,7 @@ class Session:
         assignment: `number`, `config`, `seed`, and to go on from: `epoch`, `checkpoint` (relative path or None).
     """
 
-    def __init__(self, train: Train, terms: Terms, data: Data | None, assignment: Mapping[str, Any]) -> None:
+    def __init__(self, train: Train, terms: Terms, data: Any, assignment: Mapping[str, Any]) -> None:
         self._terms = terms
         self._number = int(assignment["number"])
         self._epoch = int(assignment["epoch"])
@@ -389,14 +390,12 @@ def _kind(err: BaseException) -> str:
 
 
 def _described(err: BaseException) -> str:
-    try:
-        said = str(err).encode("utf-8", "replace").decode()  # half a character has no place in a table
-    except Exception:
-        said = "(it can't say what)"
     if isinstance(err, MissingMetric):
-        return said
+        return said(err)
     if isinstance(err, DiskFailed):
         return str(err.strerror)
-    frames = traceback.extract_tb(err.__traceback__)
+    if origin(err):
+        return described(err)
+    frames = traceback.extract_tb(err.__traceback__)  # a workload of ours: wherever it was
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(err).__name__}: {said}{where}"
+    return f"{described(err)}{where}"

@@ -111,7 +111,7 @@ def outcome(ended: Any) -> str:
         f"model:  {directory / 'best'}",
         f"tables: {directory / 'trials.parquet'}, {directory / 'epochs.parquet'}",
     ]
-    lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}"]
+    lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}", f"  {me} report {directory}"]
     if "test_accuracy" in metrics:
         lines.append(f"  {me} predict {directory} digit.png")
     return "\n".join(lines)
@@ -158,6 +158,20 @@ def job(there: Jobs, job_id: str, format_: str) -> str:
         return text
     end = there.logs(job_id).splitlines()[-_LINES_OF_A_FAILED_JOB:]
     return "\n".join([text.rstrip("\n"), "the end of what it printed:", *(f"  {line}" for line in end)]) + "\n"
+
+
+def findings(found: Sequence[Any], format_: str) -> str:
+    """What the doctor found: a line for each check, and below those that are not well what to do."""
+    if format_ != "table":
+        return rows(
+            [{"code": f.code, "state": f.state.value, "found": f.found, "to_do": f.to_do} for f in found], format_
+        )
+    lines = []
+    for finding in found:
+        lines.append((finding.state.value, finding.code, finding.found))
+        if finding.to_do:
+            lines.append(("", "", f"-> {finding.to_do}"))
+    return text_table(("state", "code", "found"), lines)
 
 
 def _job_record(found: Job) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any
 
 from search import yaml_text
 from search.errors import StudyError, UsageError
-from search.study import Study
+from search.predictions import PREDICTIONS, predictions
+from search.study import DataSection, Study
 from search.winner import scores
-from search.workloads import load_data, whole_configuration
+from search.workloads import load_images, whole_configuration
 from spaces import DIGITS, SpaceError
 from trainables import Data, Save, Trial
 
@@ -47,8 +48,8 @@ def train(
 
     if out.exists():
         raise UsageError(f"--out: {str(out)!r} is there already; name another folder or delete it")
-    data = load_data(study)
-    assert data is not None and study.data is not None
+    assert isinstance(study.data, DataSection), "the workload digits has a data set"
+    data = load_images(study.data)
     seed, max_epochs = study.sampler.seed, study.early_stop.max_epochs
     with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch:
         keeper = _Best(Path(scratch), on_epoch)
@@ -86,7 +87,7 @@ def _write(
     from trainables import model
     from trainables.datasets import load_part
 
-    assert study.data is not None
+    assert isinstance(study.data, DataSection)
     trained = digits_model(study.data, best.folder, config, data, seed=study.sampler.seed, epochs=best.epoch)
     test = load_part(study.data.dataset, Path(study.data.dir), "test")
     metrics = {"epoch": best.epoch, "seed": study.sampler.seed, **scores(trained, data, test.images, test.labels)}
@@ -96,7 +97,7 @@ def _write(
         **cost,
     }
     try:
-        model.write(out, trained, metrics)
+        model.write(out, trained, metrics, {PREDICTIONS: predictions(trained, test.images, test.labels)})
     except OSError as err:
         raise UsageError(f"--out: {str(out)!r} must be a folder that can be written, got: {err.strerror}") from err
     return metrics

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     PositiveFloat,
+    Tag,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -21,7 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from results import Place, RunError, place
-from search import yaml_text
+from search import references, yaml_text
 from search.errors import StudyError
 from spaces import NAMED, Choice, Float, Int, Space, SpaceError
 from spaces.space import did_you_mean
@@ -48,14 +51,27 @@ def duration_text(seconds: float) -> str:
 def _space(value: object) -> Space:
     if isinstance(value, Space):
         return value
+    if references.is_reference(value):
+        return _space_of_a_module(str(value))
     if isinstance(value, str):
         if value not in NAMED:
-            raise PydanticCustomError("space", "{m}", {"m": _unknown("space", value, NAMED) + "; or a mapping"})
+            message = _unknown("space", value, NAMED) + "; or package.module:name, or a mapping"
+            raise PydanticCustomError("space", "{m}", {"m": message})
         return NAMED[value]
     try:
         return Space.from_mapping(value)
     except SpaceError as err:
         raise PydanticCustomError("space", "{m}", {"m": str(err)}) from err
+
+
+def _space_of_a_module(reference: str) -> Space:
+    try:
+        found = references.look_up("space", reference)
+        return found if isinstance(found, Space) else Space.from_mapping(found)
+    except StudyError as err:
+        raise PydanticCustomError("together", "{m}", {"m": str(err)}) from err
+    except SpaceError as err:
+        raise PydanticCustomError("together", "{m}", {"m": f"space {reference!r}: {err}"}) from err
 
 
 def _check_digits_space(space: Space) -> None:
@@ -117,8 +133,23 @@ SpaceField = Annotated[
     Space,
     BeforeValidator(_space),
     PlainSerializer(lambda space: space.to_mapping()),
-    WithJsonSchema({"anyOf": [{"enum": sorted(NAMED)}, {"type": "object"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": sorted(NAMED)},
+                {"type": "string", "pattern": f"^{references.PATTERN}$", "examples": ["mine:SPACE"]},
+                {"type": "object"},
+            ]
+        }
+    ),
 ]
+
+
+def _reference(value: str) -> str:
+    if not references.is_reference(value):
+        must = "must be a mapping like {dataset: mnist}, package.module:name or null"
+        raise PydanticCustomError("together", "{m}", {"m": f"data {must}, got {value!r}"})
+    return value
 
 
 class _Section(BaseModel):
@@ -141,6 +172,21 @@ class DataSection(_Section):
         if not (0 < value < 1 or (isinstance(value, int) and value >= 1)):
             raise PydanticCustomError("validation", "must be a number of images >= 1 or a share between 0 and 1")
         return value
+
+
+# A union says its members' names where it says where a mistake is; no key of a study is called so.
+_SECTION, _REFERENCE, _NONE = "a section", "a reference", "nothing"
+DataField = Annotated[
+    Annotated[DataSection, Tag(_SECTION)]
+    | Annotated[
+        str,
+        AfterValidator(_reference),
+        WithJsonSchema({"type": "string", "pattern": f"^{references.PATTERN}$", "examples": ["mine:load"]}),
+        Tag(_REFERENCE),
+    ]
+    | Annotated[None, Tag(_NONE)],
+    Discriminator(lambda value: _REFERENCE if isinstance(value, str) else _NONE if value is None else _SECTION),
+]
 
 
 class Objective(_Section):
@@ -262,9 +308,20 @@ class Study(_Section):
 
     name: str = Field("study", description="Names the run directory.")
     workload: str = Field("digits", description="`digits`, or package.module:function.")
-    data: DataSection | None = Field(DataSection(), description="null for a workload that brings its own.")
+    data: DataField = Field(
+        DataSection(),
+        description="A data set; or package.module:name, what is trained on or a function that loads it; or null.",
+    )
     objective: Objective = Objective()
-    space: SpaceField = Field(default_factory=lambda: NAMED["digits"], description="A named space or a mapping.")
+    space: SpaceField = Field(
+        default_factory=lambda: NAMED["digits"],
+        description="A named space; or package.module:name, one that a module holds; or a mapping.",
+    )
+    space_from: str | None = Field(
+        None,
+        pattern=f"^{references.PATTERN}$",
+        description="The package.module:name that `space` was; a resume looks it up again. Written by the search.",
+    )
     sampler: Sampler = Sampler()
     early_stop: EarlyStop = EarlyStop()
     budget: Budget = Budget()
@@ -302,10 +359,19 @@ class Study(_Section):
             raise PydanticCustomError("workload", "{m}", {"m": message})
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _remembers_where_the_space_is(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        space = value.get("space", value.get("space_from"))
+        return {**value, "space": space, "space_from": space} if references.is_reference(space) else value
+
     @model_validator(mode="after")
     def _digits_needs_data_and_its_space(self) -> "Study":
-        if self.workload == "digits" and self.data is None:
-            raise _at("data", "data must name a data set for the workload digits, got null")
+        if self.workload == "digits" and not isinstance(self.data, DataSection):
+            got = "null" if self.data is None else repr(self.data)
+            raise _at("data", f"data must name a data set for the workload digits, got {got}")
         if self.workload == "digits":
             _check_digits_space(self.space)
         return self
@@ -384,6 +450,8 @@ def overridden(mapping: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
         section = changed
         for key in parents:
             inner = section.get(key)
+            if references.is_reference(inner):
+                raise StudyError(f"--set {path}: {key} is {inner!r}; change it in its module, or set all of {key}")
             section[key] = dict(inner) if isinstance(inner, Mapping) else {}
             section = section[key]
         try:
@@ -416,7 +484,8 @@ def _unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -
 
 def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequence[str]) -> str:
     # A union names its member types in the location; only the keys are the user's.
-    path = [key for key in error["loc"] if not (isinstance(key, str) and key in ("int", "float", "literal['auto']"))]
+    members = ("int", "float", "literal['auto']", _SECTION, _REFERENCE, _NONE)
+    path = [key for key in error["loc"] if key not in members]
     path = path or error.get("ctx", {}).get("key", "").split(".")
     key = ".".join(map(str, path))
     if any(f"{key}.".startswith(f"{override.partition('=')[0]}.") for override in overrides):
@@ -448,6 +517,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "less_than": f"must be below {context.get('lt')}",
         "model_type": "must be a mapping of keys to values",
         "finite_number": "must be a finite number",
+        "string_pattern_mismatch": "must be like package.module:name",  # the one text with a pattern is space_from
     }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
     return f"{key} {must}, got {got!r}"
 
@@ -463,6 +533,7 @@ def _section_at(path: Sequence[str | int]) -> type[BaseModel]:
     section: type[BaseModel] = Study
     for key in path:
         annotation = section.model_fields[str(key)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
+        members = [annotation, *getattr(annotation, "__args__", ())]
+        options = [getattr(member, "__origin__", member) for member in members]
         section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return section

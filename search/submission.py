@@ -47,7 +47,7 @@ def begun(study: str, overrides: Sequence[str], options: Sequence[str] = ()) -> 
         UsageError: Its file would not be sent.
     """
     checked = load_study(study, overrides)
-    workloads.check(checked.workload)
+    workloads.check(checked)
     folder = Path.cwd()
     if Path(study).is_file():
         study = _sent(Path(study), folder)

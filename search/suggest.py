@@ -6,24 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from results import Place, Run, open_run, place
+from search.optuna_view import STATES, direction, frozen, num_begun
 from search.seeds import derived
 from search.study import Sampler, Study
 from spaces import Choice, Int, Parameter, Value
-
-# Optuna has no state for a trial that may yet go on; one that was interrupted counts for nothing until then.
-_STATES = {
-    "running": TrialState.RUNNING,
-    "finished": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-    "interrupted": TrialState.FAIL,
-}
 
 
 class Suggester:
@@ -45,11 +35,11 @@ class Suggester:
         self._trials: dict[int, optuna.Trial] = {}
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
         for _, trial in sorted(run.trials.items()):
-            frozen = _frozen(run, trial.number, study, untold=trial.number in untold)
-            if frozen.state == TrialState.RUNNING:
-                frozen.intermediate_values = {}  # told with its end
-            self.optuna_study.add_trial(frozen)
-            if frozen.state == TrialState.RUNNING:
+            known = frozen(run, trial.number, study, untold=trial.number in untold)
+            if known.state == TrialState.RUNNING:
+                known.intermediate_values = {}  # told with its end
+            self.optuna_study.add_trial(known)
+            if known.state == TrialState.RUNNING:
                 self._trials[trial.number] = optuna.Trial(self.optuna_study, trial.number)
 
     def begin(self, number: int) -> "Future[dict[str, Value]]":
@@ -79,7 +69,7 @@ class Suggester:
         trial = self._trials.pop(number)
         for epoch, reported in curve.items():
             trial.report(reported, epoch)
-        self.optuna_study.tell(trial, value if state == "finished" else None, state=_STATES[state])
+        self.optuna_study.tell(trial, value if state == "finished" else None, state=STATES[state])
 
 
 def optuna_study(run_directory: str | Place) -> optuna.Study:
@@ -91,42 +81,15 @@ def optuna_study(run_directory: str | Place) -> optuna.Study:
     run = open_run(place(run_directory) if isinstance(run_directory, str) else run_directory)
     study = Study.from_mapping(run.study)
     made = _empty(study)
-    # Suggestions that nobody began are no trials; one between others keeps its place, so that numbers agree.
-    begun = max((number for number, trial in run.trials.items() if trial.state), default=-1)
-    for number in range(begun + 1):
-        made.add_trial(_frozen(run, number, study, going_on=run.ended is None))
+    may_go_on = TrialState.RUNNING if run.ended is None else TrialState.FAIL
+    for number in range(num_begun(run)):
+        made.add_trial(frozen(run, number, study, may_go_on))
     return made
 
 
 def _empty(study: Study) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    direction = StudyDirection.MAXIMIZE if study.objective.mode == "max" else StudyDirection.MINIMIZE
-    return optuna.create_study(direction=direction, study_name=study.name)
-
-
-def _frozen(
-    run: Run, number: int, study: Study, going_on: bool = True, untold: bool = False
-) -> optuna.trial.FrozenTrial:
-    trial = run.trials[number]
-    if not trial.counts:  # Its number is taken; of what it found, nothing holds in the changed space.
-        return optuna.trial.create_trial(state=TrialState.FAIL)
-    state = _STATES[trial.state or "interrupted"]
-    if untold or (going_on and trial.state in (None, "interrupted")):
-        state = TrialState.RUNNING
-    curve = run.curve(trial)
-    value = run.value(trial) if state == TrialState.COMPLETE else None
-    if state == TrialState.COMPLETE and value is None:
-        state = TrialState.FAIL
-    if state == TrialState.PRUNED and curve:
-        value = curve[max(curve)]
-    space = study.space.parameters
-    return optuna.trial.create_trial(
-        state=state,
-        value=value,
-        params=dict(trial.config),
-        distributions={name: _distribution(space[name]) for name in trial.config},
-        intermediate_values=curve,
-    )
+    return optuna.create_study(direction=direction(study), study_name=study.name)
 
 
 def sampler_arguments(settings: Sampler) -> dict[str, Any]:
@@ -151,11 +114,3 @@ def _suggested(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
     if isinstance(parameter, Int):
         return trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
     return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if isinstance(parameter, Choice):
-        return CategoricalDistribution(parameter.options)
-    if isinstance(parameter, Int):
-        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)

@@ -1,7 +1,6 @@
 """The winner: the best of the trials that had the whole budget. It alone meets the test part, once, at the end."""
 
 import json
-import math
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,16 @@ from typing import Any
 
 from results import Epoch, Run, Trial
 from results.errors import RunWarning
+from results.intervals import wilson
 from search.checkpoints import Checkpoints
 from search.errors import NoTrialSucceeded, StudyFailed
+from search.predictions import PREDICTIONS, predictions
 from search.study import DataSection, Study
 from search.workloads import whole_configuration
 from trainables import Data
 
 
-def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Data | None) -> dict[str, Any]:
+def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Any) -> dict[str, Any]:
     """Make `best/` of the winner's best checkpoint.
 
     Args:
@@ -37,12 +38,12 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     """
     candidates = run.ranking()
     if not candidates:
-        raise NoTrialSucceeded(_why_none(run))
+        raise NoTrialSucceeded(why_none(run))
     trial, epoch = _first_whole(study.name, checkpoints, run, candidates)
     facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
     best = run_directory / "best"
     with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
-        if study.workload == "digits" and study.data is not None and data is not None:
+        if study.workload == "digits" and isinstance(study.data, DataSection):
             assert saved is not None, "digits saves its best epoch"
             metrics = _write_digits(study.data, best, saved, trial, epoch, data, facts)
         else:
@@ -50,7 +51,8 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics}
 
 
-def _why_none(run: Run) -> str:
+def why_none(run: Run) -> str:
+    """Why a run that has ended has no winner."""
     failed, stopped = run.count("failed"), run.count("stopped", "interrupted")
     if failed > stopped:
         errors = [trial.error or "" for trial in run.trials.values() if trial.state == "failed"]
@@ -98,7 +100,7 @@ def _write_digits(
     test = load_part(section.dataset, Path(section.dir), "test")
     metrics = {**facts, **scores(winner, data, test.images, test.labels)}
     metrics["num_parameters"] = epoch.metrics["num_parameters"]
-    model.write(best, winner, metrics)
+    model.write(best, winner, metrics, {PREDICTIONS: predictions(winner, test.images, test.labels)})
     return metrics
 
 
@@ -139,23 +141,19 @@ def scores(trained: Any, data: Data, test_images: Any, test_labels: Any) -> dict
     }
 
 
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval that holds the true share in 95 of 100 samples of `count` (Wilson 1927)."""
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return centre - half, centre + half
-
-
 def _write_other(
     study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A workload of one's own: its checkpoint as it saved it, beside its configuration and its metrics."""
-    shutil.rmtree(best, ignore_errors=True)
-    best.mkdir()
+    """A workload of one's own: its checkpoint, if it saves any, as it saved it, with its configuration and metrics."""
+    unfinished = best.with_name(best.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     if checkpoint:
-        shutil.copytree(checkpoint, best / "checkpoint")
+        shutil.copytree(checkpoint, unfinished / "checkpoint")
     config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
-    (best / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    metrics = {**facts, **epoch.metrics}
-    (best / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    metrics = {**facts, **epoch.metrics, **facts}  # a function may report an `epoch` of its own; the tables have it
+    (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(best, ignore_errors=True)
+    unfinished.rename(best)
     return metrics

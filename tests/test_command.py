@@ -62,8 +62,9 @@ def test_every_exception_of_every_folder_has_an_exit_code() -> None:
 def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> None:
     verbs = re.findall(r"^  ([a-z]+)  ", type_in("--help").stdout, re.M)
     assert verbs == [
-        "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "train", "predict", "export",
-        "submit", "jobs", "logs", "stop",
+        "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "report", "watch", "dashboard",
+        "train", "predict", "export",
+        "submit", "jobs", "logs", "stop", "doctor",
     ]  # fmt: skip
     for verb in verbs:
         typed = type_in(verb, "--help")
@@ -80,7 +81,7 @@ BAD_STUDIES = [
     (["run", "quickstrat"], "error: unknown study 'quickstrat': no such file, and the built-in ones are mnist, mnist-best, mnist-small, quickstart (did you mean 'quickstart'?)\n"),
     (["run", "quickstart", "--set", "budget.trails=1"], "error: --set: unknown key 'trails' in budget; known: trials, wall, trial_wall, plateau (did you mean 'trials'?)\n"),
     (["run", "quickstart", "--set", "data.dataset=mnsit"], "error: unknown dataset 'mnsit'; known: optdigits, mnist, fashion_mnist, kmnist, qmnist, emnist_digits (did you mean 'mnist'?), or the path of a folder\n"),
-    (["run", "quickstart", "--set", "space=digit"], "error: --set: unknown space 'digit'; known: digits (did you mean 'digits'?); or a mapping\n"),
+    (["run", "quickstart", "--set", "space=digit"], "error: --set: unknown space 'digit'; known: digits (did you mean 'digits'?); or package.module:name, or a mapping\n"),
     (["run", "quickstart", "--set", "workload=digit"], "error: --set: unknown workload 'digit'; known: digits (did you mean 'digits'?); or package.module:function\n"),
     (["run", "quickstart", "--set", "workload=nowhere:train", "--set", "data=null"], "error: workload 'nowhere:train' must be importable as package.module:function, got No module named 'nowhere'\n"),
     (["run", "quickstart", "--set", "sampler.name=tpee"], "error: --set: unknown sampler 'tpee'; known: tpe, random (did you mean 'tpe'?)\n"),
@@ -96,6 +97,7 @@ BAD_STUDIES = [
     (["trials", "nothing"], "error: 'nothing' is not a run directory: it has no events/log.jsonl; name one, like runs/quickstart\n"),
     (["best", "nothing"], "error: 'nothing' is not a run directory"),
     (["status", "nothing"], "error: 'nothing' is not a run directory"),
+    (["report", "nothing"], "error: 'nothing' is not a run directory"),
     (["predict", "nothing", "x.png"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
     (["export", "nothing"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
     (["train", "--set", "widht=3"], "error: --set: unknown parameter 'widht'; known: "),
@@ -179,6 +181,7 @@ def test_a_folder_of_idx_files_is_prepared_described_and_trained(say: Say, tmp_p
     assert (code, err) == (0, "") and "8 x 8 pixels, 10 classes" in out and re.search(r"^all +1437 +360$", out, re.M)
     code, out, err = say("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
     assert (code, err) == (0, "") and (tmp_path / "m" / "model.safetensors").is_file()
+    assert len(pd.read_parquet(tmp_path / "m" / "predictions.parquet")) == 360
 
 
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])

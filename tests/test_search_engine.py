@@ -13,6 +13,7 @@ import pytest
 
 from results import EventLog, Run, fold, open_run, read_events
 from results.events import SCHEMA, log_path
+from results.intervals import wilson
 from search import Study
 from search.checkpoints import InFolder
 from search.early_stop import SuccessiveHalving, rungs
@@ -22,7 +23,6 @@ from search.retention import Retention
 from search.seeds import derived
 from search.study import Budget, Checkpoints, EarlyStop
 from search.suggest import Suggester, optuna_study
-from search.winner import wilson
 
 TrialState = optuna.trial.TrialState
 SPACE = {

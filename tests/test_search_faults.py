@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray import tune
 from results import EventLog, Run, RunError, open_run
 from results.events import log_path
 from search import Outcome, resume, run
+from search.interrupts import Interrupts
 from search.suggest import optuna_study
 from tests.faults import Search, kill_everything, processes_of
 from tests.test_search_runs import made
@@ -428,3 +430,22 @@ def test_a_signal_as_it_starts_ends_it(wait_s: float, tmp_path: Path) -> None:
     # Before Python has read our own handler, the system ends it: the shell says 143 for both.
     assert driver.returncode in (143, -signal.SIGTERM) and "Traceback" not in errors
     kill_everything(driver)
+
+
+@pytest.mark.parametrize(("number", "ending"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize("whose", ["ours", "another's"])
+def test_a_signal_whose_exit_was_caught_on_its_way_is_heeded(
+    number: int, ending: type[BaseException], whose: str
+) -> None:
+    with Interrupts() as interrupts:
+        interrupts.heed()
+        ours = signal.getsignal(number)
+        if whose != "ours":  # as Ray does while it starts
+            signal.signal(number, lambda *_: sys.exit(number))
+        with suppress(BaseException):
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        signal.signal(number, ours)
+        with pytest.raises(ending):
+            interrupts.heed()
+        interrupts.heed()

@@ -66,7 +66,7 @@ def complaint(text: str, tmp_path: Path) -> str:
     return str(raised.value).replace(f"{path}", "s.yaml")
 
 
-KEYS = "name, workload, data, objective, space, sampler, early_stop, budget, resources, precision, failures, checkpoints, output"
+KEYS = "name, workload, data, objective, space, space_from, sampler, early_stop, budget, resources, precision, failures, checkpoints, output"
 BROKEN = {
     "budgets: {trials: 3}": f"s.yaml, line 1: unknown key 'budgets'; known: {KEYS} (did you mean 'budget'?)",
     "name: a\nbudget:\n  trails: 3": "s.yaml, line 3: unknown key 'trails' in budget; known: trials, wall, trial_wall, "
@@ -83,7 +83,7 @@ BROKEN = {
     "budget: {wall: 30}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 2h, got 30",
     "budget: {wall: 0s}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 2h, got '0s'",
     "budget: {trial_wall: soon}": "s.yaml, line 1: budget.trial_wall must be a duration like 90s, 30m or 2h, got 'soon'",
-    "space: digit": "s.yaml, line 1: unknown space 'digit'; known: digits (did you mean 'digits'?); or a mapping",
+    "space: digit": "s.yaml, line 1: unknown space 'digit'; known: digits (did you mean 'digits'?); or package.module:name, or a mapping",
     "space: {model: {choice: []}}": "s.yaml, line 1: space.model: choice needs at least one option, got []; "
     "list the values to choose from",
     "space: {dropout: {float: [0.5, 0.1]}}": "s.yaml, line 1: space.dropout: float range needs low < high, got low=0.5, "
@@ -120,6 +120,10 @@ BROKEN = {
     "output: s3://key:secret@bucket": "s.yaml, line 1: output: shared storage must be named like s3://bucket/prefix, gs://… or az://…, got 's3://…'; keys and servers come from the environment",
     "workload: a.b": "s.yaml, line 1: unknown workload 'a.b'; known: digits; or package.module:function",
     "workload: 'a:b c'": "s.yaml, line 1: unknown workload 'a:b c'; known: digits; or package.module:function",
+    "data: mnist": "s.yaml, line 1: data must be a mapping like {dataset: mnist}, package.module:name or null, got 'mnist'",
+    "data: 'mine:load'": "s.yaml, line 1: data must name a data set for the workload digits, got 'mine:load'",
+    "space_from: mine": "s.yaml, line 1: space_from must be like package.module:name, got 'mine'",
+    "space: 'nowhere:SPACE'": "s.yaml, line 1: space 'nowhere:SPACE' must be importable as package.module:name, got No module named 'nowhere'",
     "data: [mnist]": "s.yaml, line 1: data must be a mapping of keys to values, got ['mnist']",
     "data: {dir: null}": "s.yaml, line 1: data.dir must be text, got None",
     "data: {validation: 1.5}": "s.yaml, line 1: data.validation must be a number of images >= 1 or a share between 0 and 1, got 1.5",

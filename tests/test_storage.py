@@ -3,8 +3,6 @@
 import os
 import random
 import subprocess
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import made_runs
 import pandas as pd
 import pytest
 
@@ -19,68 +18,22 @@ from results import Epoch, Run, Storage, Trial, open_run, read_events, storage, 
 from results.errors import RunError, StorageError
 from results.events import log_path
 from results.mirror import MirroredLog
+from results.report import write_report
 from results.storage import place
 from results.stored_log import Lease, StoredLog, read_log
 from search import UsageError, load_study
 from search.checkpoints import checkpoints_of
 from search.run_directory import check_new, create
+from tests.bucket import SEED, Server, served
 from tests.faults import Search
 
-ROOT = Path(__file__).parents[1]
-SEED = 20261125
 TYPED = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-class Server:
-    """An S3 server with a bucket; `share` of what it is asked goes wrong."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        command = [sys.executable, str(ROOT / "tests" / "s3_server.py"), "0", str(share), str(SEED)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self.process.stdout
-        self.port = int(self.process.stdout.readline().split()[-1])
-        self.faults: list[str] = []
-        threading.Thread(target=lambda: self.faults.extend(self.process.stdout or []), daemon=True).start()
-        self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-        }
-
-    def make_bucket(self) -> None:
-        from pyarrow import fs
-
-        options = {"access_key": "test", "secret_key": "test", "region": "us-east-1", "scheme": "http"}
-        files = fs.S3FileSystem(endpoint_override=f"127.0.0.1:{self.port}", allow_bucket_creation=True, **options)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                files.create_dir("bucket")
-                return
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.2], ids=["sound", "faulty"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    pytest.importorskip("moto", reason="moto's S3 server is needed: pip install 'moto[s3]' flask flask-cors")
-    server = Server(request.param)
-    server.make_bucket()
-    before = dict(os.environ)
-    os.environ.update(server.environment)
-    storage._file_system.cache_clear()
-    yield server
-    os.environ.clear()
-    os.environ.update(before)
-    storage._file_system.cache_clear()
-    server.stop()
+    with served(request.param) as started:
+        yield started
 
 
 @pytest.fixture
@@ -157,7 +110,7 @@ def test_a_log_with_a_hole_is_refused(folder: Storage) -> None:
 @pytest.fixture
 def quick_beat(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_log, "_BEAT_S", 0.4)
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 20.0 if server.share else 2.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 20.0 if server.share else 2.0)
     monkeypatch.setattr(stored_log, "_SETTLING_S", 0.1)
 
 
@@ -173,7 +126,7 @@ def test_a_run_has_one_driver_and_a_dead_one_is_followed(
     began = time.monotonic()
     dead = Lease(folder)  # a driver that closed has said so
     assert server.share or time.monotonic() - began < 1.5
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 1.0)
     second = Lease(folder)
     with pytest.raises(RunError, match="must have one driver at a time"):
         dead._next = 0.0
@@ -225,7 +178,7 @@ def test_a_driver_that_was_asleep_does_not_write_over_its_successors_log(
 ) -> None:
     asleep = MirroredLog(folder, tmp_path)
     asleep._lease._write = lambda: None  # type: ignore[method-assign]  # its beat is heard no more
-    monkeypatch.setattr(stored_log, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(stored_log, "SILENCE_S", 1.0)
     successor = Lease(folder)
     deleted: list[int] = []
     with pytest.raises(RunError, match="must have one driver at a time"):
@@ -276,6 +229,18 @@ def test_checkpoints_are_kept_by_what_the_log_names(folder: Storage, tmp_path: P
     assert [checkpoints.is_whole(epoch) for epoch in epochs] == [False, True, False]
     folder.write(f"{named[2]['path']}/state", b"other")
     assert not checkpoints.is_whole(epochs[1])
+
+
+def test_a_report_is_made_where_the_run_lies(folder: Storage, tmp_path: Path) -> None:
+    run = made_runs.Search(12).write(tmp_path)
+    folder.write("events/000000000000.jsonl", log_path(run).read_bytes())
+    folder.write("figures/of-an-earlier-report.png", b"")
+    written = write_report(folder)
+    assert str(written.page) == f"{folder}/report.html" and str(written.figures) == f"{folder}/figures"
+    assert folder.names("figures") == sorted(f"figures/{name}" for name in written.names)
+    write_report(run)
+    assert folder.read("report.html") == (run / "report.html").read_bytes()
+    assert folder.read("figures/curves.png") == (run / "figures" / "curves.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -385,6 +350,7 @@ def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
         for number, rows in found.epochs.groupby("number"):
             assert list(rows["epoch"]) == list(range(1, len(rows) + 1)), number
         assert any(event["event"] == "trial_started" and event["epoch"] > 0 for event in found.events[len(before) :])
+        assert "best/predictions.parquet" in found.files
         kept = {event.rpartition("/")[0] for event in found.files if event.startswith("checkpoints/")}
         named = {epoch.checkpoint for trial in open_run(run).trials.values() for epoch in trial.checkpoints}
         assert kept == named and len(kept) <= 3

@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainables import Trial
+
+SPACE = {"x": {"float": [0.0, 1.0]}}
 
 
 def _save(text: str) -> Any:
@@ -135,3 +139,31 @@ def a_worker_raises(config: Mapping[str, Any], trial: Trial) -> None:
         if epoch == 2 and trial.rank == 1 and config["how"] == "memory":
             raise MemoryError("no room for a fish")
         trial.report({"score": 1.0, "num_workers": trial.num_workers}, _save(str(epoch)))
+
+
+def loaded() -> dict[str, Any]:
+    """Data that says which process loaded it."""
+    return {"numbers": np.arange(1e5), "pid": os.getpid()}
+
+
+def loaded_to_stay() -> Any:
+    """Data that can't leave its process."""
+    return (number for number in range(3))
+
+
+def looks_at_its_data(config: Mapping[str, Any], trial: Trial) -> None:
+    """Reports who loaded its data, and whether it lies in memory that the processes of a node share."""
+    numbers = trial.data["numbers"]
+    maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if _holds(line, numbers.ctypes.data)]
+    is_shared = maps[0].split()[1].endswith("s")
+    trial.report({"score": config["x"], "loader": trial.data["pid"], "shared": int(is_shared), "sum": numbers.sum()})
+
+
+def _holds(line: str, address: int) -> bool:
+    begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+    return begin <= address < end
+
+
+def fails_in_a_library(config: Mapping[str, Any], trial: Trial) -> None:
+    """Hands NumPy what it can't take."""
+    np.linalg.inv(np.zeros((2, 2)))

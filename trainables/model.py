@@ -74,8 +74,15 @@ def make(card: Card, weights: Mapping[str, Tensor]) -> Model:
     return Model(card, network.to(memory_format=torch.channels_last).eval())
 
 
-def write(folder: Path, model: Model, metrics: Mapping[str, Any]) -> None:
-    """Write a model folder, whole or not at all; one that was there is replaced."""
+def write(folder: Path, model: Model, metrics: Mapping[str, Any], beside: Mapping[str, bytes] = {}) -> None:
+    """Write a model folder, whole or not at all; one that was there is replaced.
+
+    Args:
+        folder: To be made.
+        model: Its weights and its card.
+        metrics: What metrics.json is to say.
+        beside: Other files that are to lie in it: their content by name.
+    """
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -84,6 +91,8 @@ def write(folder: Path, model: Model, metrics: Mapping[str, Any]) -> None:
     card = {"workload": "digits", **vars(model.card), "config": dict(model.card.config)}
     _write_json(unfinished / _CONFIG, card)
     _write_json(unfinished / _METRICS, metrics)
+    for name, content in beside.items():
+        (unfinished / name).write_bytes(content)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(unfinished, folder)
 
@@ -104,8 +113,10 @@ def load(folder: Path) -> Model:
         raise ModelError(f"{str(folder)!r}: {_WEIGHTS} and {_CONFIG} must be files of their folder, got a link")
     try:
         said = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        if said.pop("workload") != "digits":
-            raise ModelError(f"{str(folder)!r} must hold a model of the workload digits to read images")
+        if (workload := said.pop("workload")) != "digits":
+            raise ModelError(
+                f"{str(folder)!r} must hold a model of the workload digits to read images, got one of {workload!r}"
+            )
         if not 1 <= {**digits.DEFAULTS, **said["config"]}["depth"] <= _DEEPEST:
             raise ValueError(f"depth must lie in [1, {_DEEPEST}]")
         card = Card(**{**said, "class_names": tuple(said["class_names"])})

@@ -1,0 +1,106 @@
+"""Is there more to gain? The best so far, over the trials and over the time."""
+
+import altair as alt
+import pandas as pd
+from markupsafe import Markup
+
+from results.report.blocks import Block, Chart, Section, Text, duration, number, plural, shown, time_unit
+from results.report.charts import chart, is_drawn_of, metric_axis, rows, state_color, state_shape, thinned, told
+from results.report.material import Material
+from results.report.timeline import searched_s, total_s
+
+_QUESTION = "Is there more to gain?"
+_MOST_POINTS = 800
+
+
+def section(material: Material) -> Section:
+    """Both charts, and for how long nothing has got better."""
+    frame, total = progress(material), total_s(material)
+    if frame.empty:
+        return Section("progress", _QUESTION, [Text(Markup("No trial has ended yet."))])
+    blocks: list[Block] = [Text(_said(frame, total))]
+    if frame["value"].notna().any():
+        divisor, unit = time_unit(total)
+        over_trials, over_time = frame.assign(x=frame["ended"]), frame.assign(x=frame["searched_s"] / divisor)
+        count = alt.X(
+            "x:Q",
+            title="trials that have ended (count)",
+            scale=alt.Scale(domain=[0, len(frame)], nice=False),
+            axis=alt.Axis(tickMinStep=1),
+        )
+        time = alt.X("x:Q", title=f"time searched ({unit})", scale=alt.Scale(domain=[0, total / divisor], nice=False))
+        blocks.append(_chart("best_over_trials", "Best so far over the trials", material, over_trials, count))
+        blocks.append(_chart("best_over_time", "Best so far over the time", material, over_time, time))
+    return Section("progress", _QUESTION, blocks)
+
+
+def progress(material: Material) -> pd.DataFrame:
+    """The ended trials in the order of their ends.
+
+    Returns:
+        `ended` (from 1), `searched_s`, `number`, `state`, `epochs`, `value`, `best` (the best value of the finished
+        trials until then) and `improved`.
+    """
+    trials = material.trials
+    frame = trials[trials["state"].isin(["finished", "stopped", "failed"])].sort_values(["ended_at", "number"])
+    frame = frame[["number", "state", "epochs", "value", "ended_at"]].reset_index(drop=True)
+    values = frame["value"].where(frame["number"].isin(material.candidates["number"]))
+    best = (values.cummax() if material.mode == "max" else values.cummin()).ffill()
+    improved = best.notna() & (best != best.shift())
+    at = searched_s(material, frame["ended_at"])
+    return frame.assign(ended=frame.index + 1, searched_s=at, best=best, improved=improved).drop(columns="ended_at")
+
+
+def _said(frame: pd.DataFrame, total: float) -> Markup:
+    improved = frame[frame["improved"]]
+    if improved.empty:
+        return Markup("No trial has had the whole budget of epochs: there is no best so far.")
+    last = int(improved.index[-1])
+    since = len(frame) - 1 - last
+    said = Markup("The best so far was last improved by trial {}, the {} of {} to end; {} more ended since{}.").format(
+        number("last-improved", int(improved["number"].iloc[-1])),
+        _th(last + 1),
+        plural(len(frame), "trial"),
+        number("trials-since", since),
+        f", in {duration(total - float(improved['searched_s'].iloc[-1]))}, and none was better" if since else "",
+    )
+    before = frame.loc[frame["searched_s"] <= total / 2, "best"].dropna()
+    if before.empty:
+        return said
+    gain = abs(float(frame["best"].iloc[-1]) - float(before.iloc[-1]))
+    in_time = Markup(" In the second half of the time it gained {}.")
+    return said + in_time.format(number("gain", gain, shown(gain) if gain else "nothing"))
+
+
+def _th(count: int) -> str:
+    return f"{count:,}" + ("th" if 10 <= count % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th"))
+
+
+def _chart(name: str, title: str, material: Material, frame: pd.DataFrame, x: alt.X) -> Chart:
+    axis = metric_axis(frame["value"], material.metric, material.mode)
+    points = thinned(frame, _MOST_POINTS, frame["improved"])
+    points = points.assign(label=points["value"].map(shown))
+    steps = frame[frame["improved"] | (frame.index == len(frame) - 1)].dropna(subset=["best"])
+    present = sorted(set(points["state"]))
+    marks = rows("trials").mark_point(style="trial").encode(
+        x=x, color=state_color(present), shape=state_shape(present),
+        tooltip=told(trial="number:Q", state="state:N", epochs="epochs:Q", value="label:N"),
+    )  # fmt: skip
+    line = rows("best").mark_line(interpolate="step-after", style="best").encode(x=x, y=axis.on(alt.Y, "best"))
+    layers = [line] if len(steps) else []
+    layers.append(marks.transform_filter("datum.value !== null").encode(y=axis.on(alt.Y, "value")))
+    note = (
+        f"The line is the best {material.metric} of the finished trials, of which one wins; a point is a trial at its "
+        f"best epoch.{axis.note}"
+    )
+    if points["value"].isna().any():
+        layers.append(marks.transform_filter("datum.value === null").encode(y=alt.value("height")))
+        note += " Those without a value stand on the axis."
+    frames = {"trials": points, "best": steps[["x", "best"]]}
+    target = material.study["objective"].get("target")
+    if target is not None:
+        layers.insert(0, rows("target").mark_rule(style="guide").encode(y=axis.on(alt.Y, "target")))
+        frames["target"] = pd.DataFrame({"target": [float(target)]})
+        note += f" Dashed: the target, {shown(float(target))}."
+    note += is_drawn_of(len(points), len(frame), "trials, those that improved among them")
+    return chart(name, title, note, alt.layer(*layers), frames)

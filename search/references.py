@@ -1,0 +1,54 @@
+"""What a study names as package.module:name, in its user's own code."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from search.errors import StudyError
+from search.origin import described, origin, said
+from spaces.space import did_you_mean
+
+PATTERN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+
+
+def is_reference(value: object) -> bool:
+    """Whether it is a text like package.module:name; there need be no such thing."""
+    return isinstance(value, str) and re.fullmatch(PATTERN, value) is not None
+
+
+def look_up(key: str, reference: str, what: str = "name") -> Any:
+    """The thing that a study names; its module is imported.
+
+    Args:
+        key: Of the study, for messages: workload, data, space.
+        reference: package.module:name.
+        what: What is expected there, for messages.
+
+    Raises:
+        StudyError: It can't be imported, or its module fails as it is imported.
+    """
+    module_name, _, name = reference.partition(":")
+    # A study's own code lies where the command is typed, as for `python -m`.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as err:  # a module may raise anything as it is imported; a script ends its process
+        raise StudyError(_not_importable(key, reference, what, _why(err))) from err
+    if not hasattr(module, name):
+        why = f"a module {module_name!r} without {name!r}{did_you_mean(name, vars(module))}"
+        raise StudyError(_not_importable(key, reference, what, why))
+    return getattr(module, name)
+
+
+def _not_importable(key: str, reference: str, what: str, why: str) -> str:
+    return f"{key} {reference!r} must be importable as package.module:{what}, got {why}"
+
+
+def _why(err: BaseException) -> str:
+    if not isinstance(err, ImportError):
+        return described(err)
+    where = origin(err)  # of a module that imports what is not there; the module itself may be what is not there
+    return said(err) + (f" ({where})" if where else "")
