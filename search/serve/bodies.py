@@ -164,7 +164,9 @@ def _form(body: bytes, header: Message) -> list[_Sent]:
 
     boundary = header.get_boundary()
     if not boundary:
-        _refuse(400, "a form's Content-Type must name its boundary, got none; leave the header to the library that sends")
+        _refuse(
+            400, "a form's Content-Type must name its boundary, got none; leave the header to the library that sends"
+        )
     try:
         parser = FormParser(FORM_TYPE, refuse, keep, boundary=boundary, config={"MAX_MEMORY_FILE_SIZE": _MOST_BYTES})
         parser.write(body)

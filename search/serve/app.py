@@ -23,15 +23,15 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from search.serving import bodies
-from search.serving.batches import Batches
-from search.serving.bodies import MOST_IMAGES, MOST_MEGAPIXELS, MOST_MIB, Bodies, Inputs
-from search.serving.measures import Measured, Measures
+from search.serve import bodies
+from search.serve.batches import Batches
+from search.serve.bodies import MOST_IMAGES, MOST_MEGAPIXELS, MOST_MIB, Bodies, Inputs
+from search.serve.measures import Measured, Measures
 from trainables.model import Model
 
 # Unpacking a picture leaves Python's lock to others for the most part; each may take half a gigabyte.
 _DECODERS = 2
-_PAGES = files("search.serving")
+_PAGES = files("search.serve")
 
 
 @dataclass(frozen=True)
