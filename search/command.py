@@ -80,6 +80,7 @@ RunOrJobArgument = Annotated[
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the study; repeatable.")
 ]
+HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")]
 AddressOption = Annotated[
     str | None, typer.Option(help="Address of a Ray cluster; else RAY_ADDRESS, else this machine.")
 ]
@@ -278,7 +279,7 @@ def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> N
 @app.command()
 def dashboard(
     run_directory: RunArgument,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8080,
 ) -> None:
     """Show a run in optuna-dashboard, live, until Ctrl-C; nothing can be changed there."""
@@ -359,6 +360,27 @@ def export(
     from search.export import export as export_model
 
     typer.echo(show.exported(export_model(model, format_.value, out)), nl=False)
+
+
+@app.command()
+def serve(
+    model: ModelArgument,
+    host: HostOption = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
+    ray: Annotated[bool, typer.Option("--ray", help="Serve on a Ray cluster, by Ray Serve.")] = False,
+    address: AddressOption = None,
+    replicas: Annotated[int, typer.Option(min=1, help="With --ray: how many processes answer, each on a core.")] = 1,
+) -> None:
+    """Serve the winner: a page to draw digits on, and POST /predict, until Ctrl-C."""
+    from search import serve as server
+    from search import show
+
+    if not ray and (address or replicas > 1):
+        raise errors.UsageError("--address and --replicas are for --ray; add it, or leave them out")
+    serving = server.serving_on_ray(model, host, port, address, replicas) if ray else server.serving(model, host, port)
+    with serving as started:
+        typer.echo(show.serving(started))
+        started.run()
 
 
 @app.command()

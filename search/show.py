@@ -270,6 +270,17 @@ def exported(file: Any) -> str:
     )
 
 
+def serving(started: Any) -> str:
+    """What `digitsearch serve` says as it begins."""
+    metrics = started.served.metrics
+    model = f"model: {started.served.name}"
+    model += f", {accuracies(metrics)}" if "test_accuracy" in metrics else ""
+    return (
+        f"{model}\npage:  {started.url}/\nAPI:   {started.url}/docs\n"
+        f"try:   curl -F images=@digit.png {started.url}/predict\nCtrl-C ends it"
+    )
+
+
 def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A plain table for people; as wide as it needs to be."""
     table = Table(box=None, header_style="bold", pad_edge=False)

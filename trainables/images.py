@@ -10,7 +10,7 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,7 +181,7 @@ def read_picture(path: Path) -> UInt8:
 
 
 def decode_picture(
-    content: bytes, *, max_megapixels: float = _MAX_MEGAPIXELS, formats: Sequence[str] = _FORMATS
+    content: bytes, *, max_megapixels: float = _MAX_MEGAPIXELS, formats: tuple[str, ...] = _FORMATS
 ) -> UInt8:
     """The grey levels, uint8 (H, W), of a picture file's bytes (PNG, JPEG and other common formats).
 

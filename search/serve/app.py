@@ -17,6 +17,7 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
@@ -31,7 +32,7 @@ from trainables.model import Model
 
 # Unpacking a picture leaves Python's lock to others for the most part; each may take half a gigabyte.
 _DECODERS = 2
-_PAGES = files("search.serve")
+_PAGE = files("search.serve") / "page.html"
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,13 @@ def application(served: Served, hosts: Sequence[str] | None) -> FastAPI:
     batches = Batches(served.model.probabilities, measures.batch)
     decoders = ThreadPoolExecutor(_DECODERS, "decode")
 
-    app = FastAPI(
+    # FastAPI's own page fetches its scripts from elsewhere in the network.
+    app = FastAPIOffline(
+        redoc_url=None,
         title="digitsearch",
         summary=f"Reads digits with {served.name}.",
         description=_description(card.height, card.width),
         version=served.version or "0",
-        docs_url=None,  # FastAPI's pages come from elsewhere in the network
-        redoc_url=None,
         lifespan=lambda _: _warm(batches, card.height, card.width),
         exception_handlers={
             StarletteHTTPException: _refused,
@@ -124,11 +125,7 @@ def application(served: Served, hosts: Sequence[str] | None) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
-        return _page("page.html", facts)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return _page("docs.html", {})
+        return _page(facts)
 
     @app.post("/predict", response_model=Answer, responses=_PROBLEMS, openapi_extra={"requestBody": _REQUEST_BODY})
     async def predict(request: Request, seen: bool = False) -> Response:
@@ -242,11 +239,11 @@ async def _broken(request: Request, err: Exception) -> Response:
     return JSONResponse({"error": "something broke in the server; its log says what"}, 500)
 
 
-def _page(name: str, facts: Mapping[str, Any]) -> HTMLResponse:
-    """A page that asks nobody but this server for anything, and is held to it by the browser."""
+def _page(facts: Mapping[str, Any]) -> HTMLResponse:
+    """The page to draw on. It asks nobody but this server for anything, and is held to it by the browser."""
     # Whatever a run is called ends no script.
     said = json.dumps(facts).replace("<", "\\u003c")
-    text = _PAGES.joinpath(name).read_text(encoding="utf-8").replace("{{facts}}", said)
+    text = _PAGE.read_text(encoding="utf-8").replace("{{facts}}", said)
     policy = (
         f"default-src 'none'; connect-src 'self'; img-src 'self' data: blob:; "
         f"script-src {_hashes('script', text)}; style-src {_hashes('style', text)}; "
