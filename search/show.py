@@ -113,7 +113,7 @@ def outcome(ended: Any) -> str:
     ]
     lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}", f"  {me} report {directory}"]
     if "test_accuracy" in metrics:
-        lines.append(f"  {me} predict {directory} digit.png")
+        lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
     return "\n".join(lines)
 
 

@@ -327,7 +327,7 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(type_in: Typed, 
         re.match(r"winner: trial \d, validation accuracy 0\.\d{4} \(n=300\), test accuracy 0\.\d{4} \(n=360, ", x)
         for x in lines
     )
-    assert lines[-1].endswith(" predict runs/quickstart digit.png")
+    assert lines[-2].endswith(" predict runs/quickstart digit.png") and lines[-1].endswith(" serve runs/quickstart")
     reached = open_run(tmp_path / "runs" / "quickstart").reaches(0.9999)
     assert typed.returncode == (0 if reached else 4)
     assert reached or typed.stderr == "error: val_accuracy must reach 0.9999; the winner has it not\n"
