@@ -11,7 +11,7 @@ IMAGE ?= digit.png
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help search test chaos bench data train predict report serve lint lock schema clean
+.PHONY: help search test chaos bench data train predict report serve lint lock reference docs clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,8 +56,11 @@ lint: .venv/ready ## Check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-schema: .venv/ready ## Write docs/study.schema.json anew from the code
-	.venv/bin/python -m search.schema docs/study.schema.json
+reference: .venv/ready ## Write docs/reference and docs/study.schema.json anew from the code
+	.venv/bin/python docs/write_reference.py
+
+docs: .venv/ready ## Build the documentation's site in site/, strictly
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 
 lock: ## Resolve the dependencies anew and pin them in requirements.txt
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

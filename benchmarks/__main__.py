@@ -3,7 +3,7 @@
 python -m benchmarks                     all of it, five repeats
 python -m benchmarks --size fast         a few minutes, one repeat
 python -m benchmarks --only trials       one benchmark; repeatable
-python -m benchmarks --report            write docs/benchmarks.md from what was measured
+python -m benchmarks --report            write docs/explanation/benchmarks.md from what was measured
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks.catalogue import BENCHMARKS
 from benchmarks.figures import SIZES
 from benchmarks.session import Row, measured
 
-_PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "benchmarks.md"
 # What fits into about two minutes.
 _FAST = ("trials", "reports", "loop", "accuracy", "hand")
 _REPEATS = {"full": 5, "fast": 1, "tiny": 1}

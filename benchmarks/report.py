@@ -1,4 +1,4 @@
-"""The measurements as people read them: a table of lines with targets, and the page docs/benchmarks.md."""
+"""The measurements as people read them: a table of lines with targets, and the page docs/explanation/benchmarks.md."""
 
 import json
 from collections.abc import Sequence

@@ -12,7 +12,6 @@ from typing import Any
 from results import Epoch, Event, EventLog, Run, Trial, View
 from results.errors import RunWarning
 from results.tables import TableWriter
-from results.words import END_REASONS, ERROR_KINDS, STOP_REASONS
 from search.checkpoints import Checkpoints
 from search.early_stop import SuccessiveHalving
 from search.limits import Limits
@@ -289,7 +288,6 @@ class Engine:
 
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
-        assert reason in END_REASONS
         self._collect_suggestion()
         for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
@@ -319,7 +317,6 @@ class Engine:
         self._end(trial, "failed", "error", error_kind=error_kind, error=error, log_tail=log_tail)
 
     def _end(self, trial: Trial, state: str, stop_reason: str, **error: str | None) -> None:
-        assert stop_reason in STOP_REASONS and error.get("error_kind") in (None, *ERROR_KINDS)
         if self._coming and self._coming.done():
             self._collect_suggestion()
         # One that is still being made does not know of this end, and its slot does not wait for it. The log says so: a
