@@ -60,7 +60,7 @@ reference: .venv/ready ## Write docs/reference and docs/study.schema.json anew f
 	.venv/bin/python docs/write_reference.py
 
 docs: .venv/ready ## Build the documentation's site in site/, strictly
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 lock: ## Resolve the dependencies anew and pin them in requirements.txt
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -1,34 +1,96 @@
-"""Takes docs/pictures: Ray's dashboard as it is while a real search runs, on a cluster of its own on this machine.
+"""Takes docs/pictures: real pages, of real searches, in a real browser.
 
-python docs/take_pictures.py     a minute or two; needs Chromium (on Debian: apt-get install chromium)
+python docs/take_pictures.py             all of them, some minutes; needs Chromium (Debian's package chromium)
+python docs/take_pictures.py report      some of them: report, dashboard, draw, ray
 """
 
-import asyncio
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from itertools import count
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import aiohttp
 import requests
 from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from test_serve_page import THREE, draw  # noqa: E402
+
+from benchmarks import mnist, serving  # noqa: E402
+
 PICTURES = ROOT / "docs" / "pictures"
-WIDTH = 1280
 PATIENCE_S = 60  # for ten trials, and for a page to show what its picture is of
-# The latest lines of a log first: an early one tells where this machine's home folder is.
-LATEST_FIRST = "document.querySelector('.MuiSwitch-input').click()"
+
+
+@contextmanager
+def page_of(browser: Browser, width: int, height: int, scheme: str = "light") -> Iterator[Page]:
+    """An empty page that waits as long as a loaded machine needs."""
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+    context.set_default_timeout(1000 * PATIENCE_S)
+    yield context.new_page()
+    context.close()
+
+
+def keep(page: Page, name: str) -> None:
+    """Write what the page shows, once what moves has come to rest."""
+    page.wait_for_timeout(2000)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    PICTURES.mkdir(exist_ok=True)
+    picture.quantize(128).save(PICTURES / f"{name}.png", optimize=True)  # a third of the bytes
+
+
+def digitsearch(*words: str) -> None:
+    """Type a command."""
+    subprocess.run([sys.executable, "-m", "search", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def searched(folder: Path) -> Path:
+    """The run directory of a quickstart."""
+    digitsearch("run", "quickstart", f"--set=output={folder}")
+    return folder / "quickstart"
+
+
+def take_report(browser: Browser, run: Path) -> None:
+    """The report's first page, in both themes."""
+    digitsearch("report", str(run))
+    for scheme, name in (("light", "report"), ("dark", "report-dark")):
+        with page_of(browser, 1100, 1250, scheme) as page:
+            page.goto((run / "report.html").as_uri())
+            page.get_by_text("Best so far over the trials").first.wait_for()
+            keep(page, name)
+
+
+def take_dashboard(browser: Browser, run: Path) -> None:
+    """optuna-dashboard's page of the study."""
+    from search.dashboard import dashboard
+
+    with dashboard(run, "127.0.0.1", 0) as server, page_of(browser, 1280, 900) as page:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.goto(server.url)
+        page.get_by_text("Hyperparameter Importance").first.wait_for()
+        keep(page, "dashboard")
+
+
+def take_draw(browser: Browser, folder: Path) -> None:
+    """A three, drawn on the page of a served model."""
+    options = ["--data=mnist", f"--dir={mnist.folder()}", "--epochs=1", f"--out={folder / 'models' / 'mnist'}"]
+    digitsearch("train", *options)
+    with serving.server(folder / "models" / "mnist") as (url, _), page_of(browser, 900, 620) as page:
+        page.goto(url)
+        page.evaluate("facts.model = 'models/mnist'; describe()")  # not where this machine keeps it
+        draw(page, THREE)
+        page.locator("li.best").wait_for()
+        keep(page, "draw")
 
 
 @contextmanager
@@ -43,8 +105,10 @@ def cluster(home: Path) -> Iterator[str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     command = [sys.executable, "-m", "tests.several_nodes", "2"]
-    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    holder = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
+    holder = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL
+    )
+    assert holder.stdout is not None
     try:
         yield json.loads(holder.stdout.readline())["dashboard"]
     finally:
@@ -67,88 +131,45 @@ def submit(dashboard: str) -> str:
     return job
 
 
-class Page:
-    """A page of a browser, by the DevTools protocol."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._numbers = count()
-
-    async def ask(self, method: str, **parameters: object) -> dict:
-        """What the browser answers."""
-        number = next(self._numbers)
-        await self._socket.send_json({"id": number, "method": method, "params": parameters})
-        while (answer := await self._socket.receive_json()).get("id") != number:
-            pass  # news that nobody asked for
-        return answer["result"]
-
-    async def run(self, script: str) -> object:
-        """The value of some JavaScript."""
-        return (await self.ask("Runtime.evaluate", expression=script))["result"].get("value")
-
-    async def wait_for(self, words: str) -> None:
-        """Until the page says them."""
-        deadline = time.monotonic() + PATIENCE_S
-        while words not in (said := str(await self.run("document.body.innerText"))):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the page must say {words!r} within {PATIENCE_S} s, got {said!r}")
-            await asyncio.sleep(0.5)
-
-    async def picture(self, url: str, height: int, words: str, script: str = "", then: str = "") -> Image.Image:
-        """Of a page, once it says `words`, and after the script has run, `then`."""
-        size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        await self.ask("Emulation.setDeviceMetricsOverride", **size)
-        await self.ask("Page.navigate", url="about:blank")  # else a change after the # is no new page
-        await self.ask("Page.navigate", url=url)
-        await self.wait_for(words)
-        await self.run(script)
-        await self.wait_for(then)
-        await asyncio.sleep(2)  # what moves has come to rest
-        return Image.open(io.BytesIO(b64decode((await self.ask("Page.captureScreenshot"))["data"])))
-
-
-@asynccontextmanager
-async def browser(chromium: str, folder: Path) -> AsyncIterator[Page]:
-    """A page of a Chromium that listens on loopback."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root can have none
-    options = ["--headless", "--hide-scrollbars", "--remote-debugging-port=0", f"--user-data-dir={folder}", *sandbox]
-    process = subprocess.Popen([chromium, *options], stderr=subprocess.PIPE, text=True)
-    try:
-        said = next(line for line in process.stderr if "DevTools listening" in line)
-        there = re.search(r"127\.0\.0\.1:\d+", said)[0]
-        pages = requests.get(f"http://{there}/json/list", timeout=10).json()
-        address = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
-        # A picture is a long message.
-        async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
-            yield Page(socket)
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-async def take(dashboard: str, job: str, chromium: str, folder: Path) -> None:
-    """All pictures. The job's page comes last: it makes Ray start an actor of its own, for data sets."""
-    async with browser(chromium, folder) as page:
-        pictures = {
-            "ray-jobs": await page.picture(f"{dashboard}/#/jobs", 640, "RUNNING"),
-            "ray-actors": await page.picture(f"{dashboard}/#/actors", 640, "ALIVE\nx 3"),
-            "ray-job": await page.picture(f"{dashboard}/#/jobs/{job}", 1000, "trial 0", LATEST_FIRST, "best so far"),
-        }
-    PICTURES.mkdir(exist_ok=True)
-    for name, picture in pictures.items():
-        picture.convert("RGB").quantize(128).save(PICTURES / f"{name}.png", optimize=True)  # a third of the bytes
-
-
-def main() -> None:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.stderr.write("no pictures taken: Chromium must be installed (on Debian: apt-get install chromium)\n")
-        return
+def take_ray(browser: Browser) -> None:
+    """Ray's pages of a search. The job's comes last: it makes Ray start an actor of its own, for data sets."""
     # Short: Ray's sockets lie below it, and their names may have 107 characters.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as home, cluster(Path(home)) as dashboard:
         job = submit(dashboard)
-        asyncio.run(take(dashboard, job, chromium, Path(home) / "browser"))
+        for name, at, height, words in (
+            ("ray-jobs", "jobs", 640, "RUNNING"),
+            ("ray-actors", "actors", 640, "ALIVE"),
+            ("ray-job", f"jobs/{job}", 1000, "trial 0"),
+        ):
+            with page_of(browser, 1280, height) as page:
+                page.goto(f"{dashboard}/#/{at}")
+                page.get_by_text(words).first.wait_for()
+                if name == "ray-job":  # the latest first: an early line tells where this machine's home folder is
+                    page.locator(".MuiSwitch-input").first.click()
+                    page.get_by_text("best so far").first.wait_for()
+                keep(page, name)
+
+
+def main(names: list[str]) -> None:
+    """Take the pictures of these names."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit("no pictures taken: Chromium must be installed (on Debian: apt-get install chromium)")
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root can have none
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        folder = Path(scratch)
+        if {"report", "dashboard"} & set(names):
+            run = searched(folder)
+            if "report" in names:
+                take_report(browser, run)
+            if "dashboard" in names:
+                take_dashboard(browser, run)
+        if "draw" in names:
+            take_draw(browser, folder)
+        if "ray" in names:
+            take_ray(browser)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or ["report", "dashboard", "draw", "ray"])
