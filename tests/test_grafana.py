@@ -162,7 +162,7 @@ def documented(text: str) -> dict[str, set[str]]:
 
 
 def test_the_page_on_monitoring_has_each_metric_with_its_labels(made: dict[str, Series]) -> None:
-    text = (ROOT / "docs" / "monitoring.md").read_text()
+    text = (ROOT / "docs" / "how-to" / "monitoring.md").read_text()
     expected = {}
     for name, series in made.items():  # of a histogram the name alone, and what its parts have in common
         shown = next(iter(series)).removeprefix("ray_") if len(series) == 1 else name

@@ -2,14 +2,9 @@
 
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-import pytest
-
-from search import load_study, yaml_text
-from search.command import app
+from search import load_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -25,27 +20,6 @@ def test_the_study_file_of_ten_lines_is_valid_and_has_ten_lines(tmp_path: Path) 
     (tmp_path / "s.yaml").write_text(text)
     study = load_study(str(tmp_path / "s.yaml"))
     assert study.budget.trials == 20 and study.budget.wall == 600
-
-
-@pytest.mark.ray
-def test_the_training_function_of_ones_own_runs(
-    tmp_path: Path, type_in: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    (function,) = [block for block in blocks("python") if "def train" in block]
-    (study,) = [block for block in blocks("yaml") if "mine:train" in block]
-    (tmp_path / "mine.py").write_text(function)
-    (tmp_path / "mine.yaml").write_text(study)
-    typed = type_in("run", "mine.yaml")
-    assert typed.returncode == 0, typed.stderr
-    frame = pd.read_parquet(tmp_path / "runs" / "mine" / "trials.parquet")
-    assert len(frame) == yaml_text.load(study)["budget"]["trials"] and (frame["state"] == "finished").any()
-    assert f"loss {frame.loc[frame['state'] == 'finished', 'metric_loss'].min():.4f}" in typed.stdout
-
-
-def test_every_verb_in_the_readme_exists() -> None:
-    verbs = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    named = set(re.findall(r"digitsearch ([a-z]+)(?= )", README)) - {"is"}
-    assert named and named <= verbs
 
 
 def test_every_target_of_make_is_in_its_help() -> None:
