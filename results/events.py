@@ -34,7 +34,9 @@ _LARGEST = 2**53
 _Text = str | None
 FIELDS: dict[str, dict[str, Any]] = {
     # study: resolved, as in study.yaml; parameters: name -> int, float, bool or text, the type of its column.
-    "study_started": {"schema": int, "study": dict, "parameters": dict},
+    # warm_start: for each earlier run its address in `run`, what it gave in `trials` as [{config, value}, …], and in
+    # `dropped` what did not fit.
+    "study_started": {"schema": int, "study": dict, "parameters": dict, "warm_start": list | None},
     # set_aside: numbers of trials that the changed space leaves out.
     "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
     "trial_suggested": {"number": int, "config": dict, "seed": int},
@@ -280,9 +282,8 @@ def _check_fields(event: Event, where: str) -> None:
 
 def _called(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
-    return names.get(kind) or {_Text: "text or null", int | None: "a whole number or null"}.get(
-        kind, "an object or null"
-    )
+    others = {_Text: "text or null", int | None: "a whole number or null", list | None: "a list or null"}
+    return names.get(kind) or others.get(kind, "an object or null")
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -49,7 +49,7 @@ class Trial:
     num_nodes_lost: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    unknown_to: int | None = None  # the suggestion that was being made as it ended
+    known_from: int | None = None  # the first suggestion that knows of its end
     node: str | None = None
     epochs: list[Epoch] = field(default_factory=list)
 
@@ -70,6 +70,7 @@ class Run:
 
     study: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+    warm_start: list[dict[str, Any]] = field(default_factory=list)  # as study_started has it
     trials: dict[int, Trial] = field(default_factory=dict)
     winner: dict[str, Any] | None = None
     ended: str | None = None
@@ -154,6 +155,7 @@ class Run:
     def _study_started(self, event: Event, at: datetime) -> None:
         _check_study(event["study"])
         self.study, self.parameters = event["study"], event["parameters"]
+        self.warm_start = event.get("warm_start") or []
         self.started_at = at
         self.sessions.append((at, at))
 
@@ -215,7 +217,8 @@ class Run:
         trial = self.trials[event["number"]]
         trial.state, trial.stop_reason = event["state"], event["stop_reason"]
         trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
-        trial.ended_at, trial.unknown_to = at, event.get("suggesting")
+        suggesting = event.get("suggesting")
+        trial.ended_at, trial.known_from = at, len(self.trials) if suggesting is None else suggesting + 1
         if trial.state == "failed":
             self.num_failures_in_a_row += 1
         elif trial.state in ("finished", "stopped"):

@@ -66,8 +66,9 @@ class Engine:
         self._views = list(views)
         self._tables = TableWriter(run_directory)
         # A suggestion that was being made when the driver died is made again of what it knew.
-        self._untold = [t for t in run.trials.values() if t.ended and t.counts and t.unknown_to == len(run.trials)]
+        self._untold = [t for t in run.trials.values() if t.ended and t.counts and not self._is_known(t)]
         self._suggester = Suggester(study, run, untold=[trial.number for trial in self._untold])
+        self._most = min(study.budget.trials, self._suggester.most)
         self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
@@ -121,7 +122,7 @@ class Engine:
         """How many trials a free slot could begin now, one after another."""
         if self.reason_to_end():
             return 0
-        return len(self._again) + len(self._ready) + max(self._study.budget.trials - len(self.run.trials), 0)
+        return len(self._again) + len(self._ready) + max(int(self._most) - len(self.run.trials), 0)
 
     def prepare(self) -> None:
         """Have suggestions made while trials run, one for each slot, so that none waits for it."""
@@ -131,7 +132,7 @@ class Engine:
             self._begin_suggestion()
 
     def _begin_suggestion(self) -> None:
-        if self._coming is None and len(self.run.trials) < self._study.budget.trials:
+        if self._coming is None and len(self.run.trials) < self._most:
             self._coming = self._suggester.begin(len(self.run.trials))
 
     def _collect_suggestion(self) -> None:
@@ -149,9 +150,14 @@ class Engine:
     def _tell(self) -> None:
         """Tell the sampler of the trials that have ended, unless it is at work: then it is told when it is done."""
         if self._coming is None:
-            while self._untold:
-                trial = self._untold.pop(0)
+            known = {trial.number: trial for trial in self._untold if self._is_known(trial)}
+            self._untold = [trial for trial in self._untold if trial.number not in known]
+            for trial in known.values():
                 self._suggester.tell(trial.number, str(trial.state), self.run.value(trial), self.run.curve(trial))
+
+    def _is_known(self, trial: Trial) -> bool:
+        """Whether the next suggestion knows of a trial's end."""
+        return trial.known_from is not None and trial.known_from <= len(self.run.trials)
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.

@@ -1,7 +1,7 @@
 """A run in Optuna's terms: its trials as Optuna's own, and a storage for all that reads studies and changes none."""
 
 import copy
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy  # what a storage must give has no public name
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from results import Event, Place, Run, Trial
 from search.errors import UsageError
@@ -72,6 +72,18 @@ def frozen(
         system_attrs={"fixed_params": config} if state == TrialState.WAITING else {},
         intermediate_values=curve,
     )
+
+
+def earlier(trials: Sequence[Mapping[str, Any]], study: Study) -> list[FrozenTrial]:
+    """Finished trials of an earlier run, each with `config` and `value`, as trials of this study."""
+    return [
+        create_trial(
+            value=trial["value"],
+            params=dict(trial["config"]),
+            distributions={name: _distribution(study.space.parameters[name]) for name in trial["config"]},
+        )
+        for trial in trials
+    ]
 
 
 def _state(run: Run, trial: Trial, may_go_on: TrialState) -> TrialState:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results import Event, Run, Trial
+from search import warm_start
 
 
 class Progress:
@@ -41,6 +42,9 @@ class Progress:
         kind = event["event"]
         if kind == "trial_ended" and (not self._live or event["state"] == "failed"):
             self._console.print(ended_line(run, run.trials[event["number"]]), soft_wrap=True, highlight=False)
+        elif kind == "study_started":
+            for taken in run.warm_start:
+                self._console.print(warm_start.told(taken), soft_wrap=True, highlight=False)
         elif kind == "study_resumed":
             self._console.print(taken_up_line(run), soft_wrap=True, highlight=False)
         elif kind == "checkpoints_dropped" and event["reason"] == "damaged":

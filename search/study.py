@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from results import Place, RunError, place
 from search import references, yaml_text
 from search.errors import StudyError
+from search.samplers import SAMPLERS, refusal
 from spaces import NAMED, Choice, Float, Int, Space, SpaceError
 from spaces.space import did_you_mean
 
@@ -198,10 +199,115 @@ class Objective(_Section):
 
 
 class Sampler(_Section):
-    """Who suggests the next configuration."""
+    """Who suggests the next configuration: what all samplers have in common."""
 
-    name: Literal["tpe", "random"] = Field("tpe", description="Tree-structured Parzen estimator, or at random.")
+    name: str
     seed: int = Field(0, ge=0, lt=2**31, description="The one seed; all others are derived from it.")
+    known: list[dict[str, Any]] = Field(
+        [], description="Configurations to begin with; what they leave out is suggested."
+    )
+    warm_start: list[str] = Field([], description="Earlier runs, whose finished trials the sampler learns from.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What this sampler has besides, by the names of Optuna's arguments."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in Sampler.model_fields}
+
+
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011; multivariate, Falkner et al. 2018)."""
+
+    name: Literal["tpe"] = "tpe"
+    n_startup_trials: int = Field(10, ge=0, description="So many are drawn at random first.")
+    n_ei_candidates: int = Field(24, ge=1, description="Candidates among which the best is taken.")
+
+
+class Gp(Sampler):
+    """Gaussian process with expected improvement; seconds a suggestion once there are hundreds of trials."""
+
+    name: Literal["gp"] = "gp"
+    n_startup_trials: int = Field(10, ge=1, description="So many are drawn at random first.")
+    deterministic_objective: bool = Field(False, description="Whether the objective has no noise.")
+
+
+class Cmaes(Sampler):
+    """Covariance matrix adaptation (Hansen and Ostermeier 2001); for numbers only."""
+
+    name: Literal["cmaes"] = "cmaes"
+    n_startup_trials: int = Field(1, ge=0, description="So many are drawn at random first.")
+    popsize: int | None = Field(None, ge=3, description="Trials of a generation; null: 4 + 3 ln(parameters).")
+    with_margin: bool = Field(False, description="For whole numbers and steps (Hamano et al. 2022).")
+    consider_pruned_trials: bool = Field(False, description="Whether stopped trials count, with their last value.")
+
+
+class Random(Sampler):
+    """At random."""
+
+    name: Literal["random"] = "random"
+
+
+class Qmc(Sampler):
+    """A sequence that covers the space more evenly than chance (Bergstra and Bengio 2012)."""
+
+    name: Literal["qmc"] = "qmc"
+    qmc_type: Literal["sobol", "halton"] = Field("sobol", description="Which sequence.")
+    scramble: bool = Field(False, description="Whether the seed moves it; else it is the same for all seeds.")
+
+
+class Grid(Sampler):
+    """Every configuration once, in an order that the seed says; the search ends with the last."""
+
+    name: Literal["grid"] = "grid"
+
+
+class _Genetic(Sampler):
+    population_size: int = Field(50, ge=2, description="Trials of a generation; the first is drawn at random.")
+    mutation_prob: float | None = Field(None, ge=0, le=1, description="Of each parameter; null: 1 / parameters.")
+    crossover_prob: float = Field(0.9, ge=0, le=1, description="That a child has two parents.")
+    swapping_prob: float = Field(0.5, ge=0, le=1, description="That a parameter comes from the second one.")
+
+
+class Nsga2(_Genetic):
+    """Genetic, non-dominated sorting (Deb et al. 2002)."""
+
+    name: Literal["nsga2"] = "nsga2"
+
+
+class Nsga3(_Genetic):
+    """Genetic, non-dominated sorting with reference points (Deb and Jain 2014)."""
+
+    name: Literal["nsga3"] = "nsga3"
+    dividing_parameter: int = Field(3, ge=1, description="How finely reference points divide the objectives.")
+
+
+def _named_section(value: Any) -> str:
+    """The tag of the section that a mapping's `name` says; a union says it where it says where a mistake is."""
+    name = value.get("name", "tpe") if isinstance(value, dict) else getattr(value, "name", "tpe")
+    return f"sampler {name}"
+
+
+def _known_sampler(value: object) -> object:
+    if isinstance(value, dict) and value.get("name", "tpe") not in SAMPLERS:
+        raise _at("sampler.name", _unknown("sampler", str(value["name"]), SAMPLERS))
+    return value
+
+
+SamplerField = Annotated[
+    Annotated[Tpe, Tag("sampler tpe")]
+    | Annotated[Gp, Tag("sampler gp")]
+    | Annotated[Cmaes, Tag("sampler cmaes")]
+    | Annotated[Random, Tag("sampler random")]
+    | Annotated[Qmc, Tag("sampler qmc")]
+    | Annotated[Grid, Tag("sampler grid")]
+    | Annotated[Nsga2, Tag("sampler nsga2")]
+    | Annotated[Nsga3, Tag("sampler nsga3")],
+    Discriminator(_named_section),
+    BeforeValidator(_known_sampler),
+]
+_VARIANTS: dict[str | int, type[BaseModel]] = {
+    f"sampler {section.model_fields['name'].default}": section
+    for section in (Tpe, Gp, Cmaes, Random, Qmc, Grid, Nsga2, Nsga3)
+}
 
 
 class EarlyStop(_Section):
@@ -322,7 +428,7 @@ class Study(_Section):
         pattern=f"^{references.PATTERN}$",
         description="The package.module:name that `space` was; a resume looks it up again. Written by the search.",
     )
-    sampler: Sampler = Sampler()
+    sampler: SamplerField = Tpe()
     early_stop: EarlyStop = EarlyStop()
     budget: Budget = Budget()
     resources: Resources = Resources()
@@ -374,6 +480,18 @@ class Study(_Section):
             raise _at("data", f"data must name a data set for the workload digits, got {got}")
         if self.workload == "digits":
             _check_digits_space(self.space)
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_can_do_what_is_asked(self) -> "Study":
+        for number, config in enumerate(self.sampler.known):
+            try:
+                self.space.check_part(config)
+            except SpaceError as err:
+                raise _at(f"sampler.known.{number}", f"sampler.known.{number}: {err}") from err
+        refused = refusal(self.sampler, self.space)
+        if refused:
+            raise _at("sampler.name", refused)
         return self
 
     @property
@@ -484,9 +602,11 @@ def _unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -
 
 def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequence[str]) -> str:
     # A union names its member types in the location; only the keys are the user's.
-    members = ("int", "float", "literal['auto']", _SECTION, _REFERENCE, _NONE)
+    members = ("int", "float", "literal['auto']", _SECTION, _REFERENCE, _NONE, *_VARIANTS)
     path = [key for key in error["loc"] if key not in members]
-    path = path or error.get("ctx", {}).get("key", "").split(".")
+    at = error.get("ctx", {}).get("key", "").split(".")
+    if at[: len(path)] == path:  # the complaint says more closely where it belongs
+        path = [int(key) if key.isdigit() else key for key in at]
     key = ".".join(map(str, path))
     if any(f"{key}.".startswith(f"{override.partition('=')[0]}.") for override in overrides):
         return f"--set: {_complaint(error, path)}"
@@ -499,11 +619,9 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
     key, got, kind = ".".join(map(str, path)), error["input"], error["type"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = list(_section_at(path[:-1]).model_fields)
+        known = list(_section_at(error["loc"][:-1]).model_fields)
         inside = f" in {'.'.join(map(str, path[:-1]))}" if len(path) > 1 else ""
         return _unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
-    if kind == "literal_error" and key == "sampler.name":
-        return _unknown("sampler", str(got), ["tpe", "random"])
     if kind in ("space", "workload", "early_stop", "together"):
         return _within_space(error["msg"]) if kind == "space" else error["msg"]
     must = {
@@ -511,6 +629,8 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "float_type": "must be a number",
         "string_type": "must be text",
         "bool_type": "must be true or false",
+        "list_type": "must be a list",
+        "dict_type": "must be a mapping of names to values",
         "literal_error": f"must be {context.get('expected', '')}",
         "greater_than_equal": f"must be at least {context.get('ge')}",
         "greater_than": f"must be greater than {context.get('gt', 0):g}",
@@ -529,9 +649,13 @@ def _within_space(message: str) -> str:
     return message if "space" in message else f"space: {message}"
 
 
-def _section_at(path: Sequence[str | int]) -> type[BaseModel]:
+def _section_at(location: Sequence[str | int]) -> type[BaseModel]:
     section: type[BaseModel] = Study
-    for key in path:
+    for key in location:
+        if key in _VARIANTS:
+            section = _VARIANTS[key]
+        if str(key) not in section.model_fields:
+            continue
         annotation = section.model_fields[str(key)].annotation
         members = [annotation, *getattr(annotation, "__args__", ())]
         options = [getattr(member, "__origin__", member) for member in members]

@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def made(tmp_path: Path, **sections: Any) -> Study:
 class Driver:
     """Stands in for Ray Tune: one slot after another, curves by a function of the configuration."""
 
-    def __init__(self, study: Study, past: Run | None = None) -> None:
+    def __init__(self, study: Study, past: Run | None = None, warm_start: Sequence[Any] = ()) -> None:
         study.run_directory.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(study.run_directory)
         run = past or Run()
@@ -48,7 +49,7 @@ class Driver:
         if past:
             run.apply(self.log.append("study_resumed", set_aside=[], **facts))
         else:
-            run.apply(self.log.append("study_started", schema=SCHEMA, **facts))
+            run.apply(self.log.append("study_started", schema=SCHEMA, warm_start=list(warm_start), **facts))
         self.study = study
         self.engine = Engine(study, study.run_directory, InFolder(study.run_directory), self.log, run)
 
