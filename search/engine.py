@@ -13,7 +13,7 @@ from results import Epoch, Event, EventLog, Run, Trial, View
 from results.errors import RunWarning
 from results.tables import TableWriter
 from search.checkpoints import Checkpoints
-from search.early_stop import SuccessiveHalving
+from search.early_stop import stopping
 from search.limits import Limits
 from search.retention import Retention
 from search.seeds import derived
@@ -69,7 +69,7 @@ class Engine:
         self._untold = [t for t in run.trials.values() if t.ended and t.counts and not self._is_known(t)]
         self._suggester = Suggester(study, run, untold=[trial.number for trial in self._untold])
         self._most = min(study.budget.trials, self._suggester.most)
-        self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
+        self._stopping = stopping(study)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
         self._coming: Future[dict[str, Any]] | None = None  # the next suggestion, being made
@@ -78,7 +78,7 @@ class Engine:
         given_up = set()
         for epoch in _in_order(run):
             value = epoch.metrics.get(run.metric, math.nan)
-            if math.isfinite(value) and self._halving.gives_up(epoch.number, epoch.epoch, value):
+            if math.isfinite(value) and self._stopping.gives_up(epoch.number, epoch.epoch, value):
                 given_up.add((epoch.number, epoch.epoch))
         if self._untold:
             self._begin_suggestion()
@@ -310,7 +310,7 @@ class Engine:
 
     def _gives_up(self, trial: Trial, report: Mapping[str, Any]) -> bool:
         value = report["metrics"][self.run.metric]
-        return self._halving.gives_up(trial.number, report["epoch"], value)
+        return self._stopping.gives_up(trial.number, report["epoch"], value)
 
     def _diverged(self, trial: Trial, report: Mapping[str, Any]) -> None:
         name, value = next((n, v) for n, v in report["metrics"].items() if not math.isfinite(v))

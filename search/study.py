@@ -280,10 +280,9 @@ class Nsga3(_Genetic):
     dividing_parameter: int = Field(3, ge=1, description="How finely reference points divide the objectives.")
 
 
-def _named_section(value: Any) -> str:
-    """The tag of the section that a mapping's `name` says; a union says it where it says where a mistake is."""
-    name = value.get("name", "tpe") if isinstance(value, dict) else getattr(value, "name", "tpe")
-    return f"sampler {name}"
+def _name(value: Any) -> str | None:
+    """Which of several kinds of section it is."""
+    return value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
 
 
 def _known_sampler(value: object) -> object:
@@ -301,22 +300,17 @@ SamplerField = Annotated[
     | Annotated[Grid, Tag("sampler grid")]
     | Annotated[Nsga2, Tag("sampler nsga2")]
     | Annotated[Nsga3, Tag("sampler nsga3")],
-    Discriminator(_named_section),
+    Discriminator(lambda value: f"sampler {_name(value) or 'tpe'}"),  # so a union names where a mistake is
     BeforeValidator(_known_sampler),
 ]
-_VARIANTS: dict[str | int, type[BaseModel]] = {
-    f"sampler {section.model_fields['name'].default}": section
-    for section in (Tpe, Gp, Cmaes, Random, Qmc, Grid, Nsga2, Nsga3)
-}
 
 
 class EarlyStop(_Section):
-    """When a trial is given up."""
+    """When a trial is given up: what all rules have in common."""
 
-    name: Literal["asha", "none"] = Field("asha", description="Asynchronous successive halving, or never.")
-    grace_epochs: int = Field(1, ge=1, description="The first rung: no trial is stopped before it.")
+    name: str
+    grace_epochs: int = Field(1, ge=1, description="No trial is stopped before it; the first rung.")
     max_epochs: int = Field(8, ge=1, description="A trial's whole budget; schedules end there.")
-    reduction: int = Field(3, ge=2, description="One in so many trials goes on from each rung.")
 
     @model_validator(mode="after")
     def _grace_within_budget(self) -> "EarlyStop":
@@ -327,6 +321,39 @@ class EarlyStop(_Section):
                 {"grace": self.grace_epochs, "most": self.max_epochs},
             )
         return self
+
+
+class Halving(EarlyStop):
+    """Asynchronous successive halving (Li et al. 2018), its brackets one after another (hyperband), or nothing."""
+
+    name: Literal["asha", "hyperband", "none"] = "asha"
+    reduction: int = Field(3, ge=2, description="One in so many trials goes on from each rung.")
+
+
+class Median(EarlyStop):
+    """The median stopping rule (Golovin et al. 2017)."""
+
+    name: Literal["median"] = "median"
+    min_trials: int = Field(5, ge=1, description="Trials that must have had the whole budget before one is stopped.")
+
+
+def _known_rule(value: object) -> object:
+    if isinstance(value, dict) and value.get("name", "asha") not in EARLY_STOPS:
+        raise _at("early_stop.name", _unknown("early_stop", str(value["name"]), EARLY_STOPS))
+    return value
+
+
+EARLY_STOPS = ("asha", "hyperband", "median", "none")
+_HALVING = "early_stop asha"
+EarlyStopField = Annotated[
+    Annotated[Halving, Tag(_HALVING)] | Annotated[Median, Tag("early_stop median")],
+    Discriminator(lambda value: tag if (tag := f"early_stop {_name(value)}") in _VARIANTS else _HALVING),
+    BeforeValidator(_known_rule),
+]
+_VARIANTS: dict[str | int, type[BaseModel]] = {
+    f"{'sampler' if issubclass(section, Sampler) else 'early_stop'} {section.model_fields['name'].default}": section
+    for section in (Tpe, Gp, Cmaes, Random, Qmc, Grid, Nsga2, Nsga3, Halving, Median)
+}
 
 
 class Plateau(_Section):
@@ -429,7 +456,7 @@ class Study(_Section):
         description="The package.module:name that `space` was; a resume looks it up again. Written by the search.",
     )
     sampler: SamplerField = Tpe()
-    early_stop: EarlyStop = EarlyStop()
+    early_stop: EarlyStopField = Halving()
     budget: Budget = Budget()
     resources: Resources = Resources()
     precision: Literal["auto", "bf16", "fp32"] = Field(
