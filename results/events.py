@@ -39,7 +39,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "study_started": {"schema": int, "study": dict, "parameters": dict, "warm_start": list | None},
     # set_aside: numbers of trials that the changed space leaves out.
     "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
-    "trial_suggested": {"number": int, "config": dict, "seed": int},
+    # repeat_of: the number of the trial that has the same configuration, if its result is to be taken, or null.
+    "trial_suggested": {"number": int, "config": dict, "seed": int, "repeat_of": int | None},
     # epoch: the epochs that its checkpoint brings; 0 from scratch.
     "trial_started": {"number": int, "attempt": int, "epoch": int},
     # checkpoint: its path and sha256, or null.

@@ -38,6 +38,7 @@ class Trial:
     number: int
     config: Mapping[str, Value]
     seed: int
+    repeat_of: int | None = None  # the trial of the same configuration whose result it takes
     counts: bool = True  # False once a resume has changed the space so that it lies outside
     state: str | None = None
     stop_reason: str | None = None
@@ -120,6 +121,10 @@ class Run:
         values = {epoch.epoch: epoch.metrics.get(self.metric, math.nan) for epoch in trial.epochs}
         return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
+    def origin(self, trial: Trial) -> Trial:
+        """The trial that was trained for this one's result: itself, or the one that it repeats."""
+        return trial if trial.repeat_of is None else self.trials[trial.repeat_of]
+
     def ranking(self) -> list[Trial]:
         """The finished trials, best first; of equal ones the earlier. Only they had the whole budget."""
         sign = -1.0 if self.study["objective"]["mode"] == "max" else 1.0
@@ -176,12 +181,13 @@ class Run:
                 trial.state = "interrupted"
 
     def _trial_suggested(self, event: Event, at: datetime) -> None:
-        self.trials[event["number"]] = Trial(event["number"], event["config"], event["seed"])
+        number = event["number"]
+        self.trials[number] = Trial(number, event["config"], event["seed"], event.get("repeat_of"))
 
     def _trial_started(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
         trial.state, trial.stop_reason, trial.ended_at = "running", None, None
-        trial.attempts = event["attempt"]
+        trial.attempts, trial.repeat_of = event["attempt"], None
         trial.started_at = trial.started_at or at
         # What was trained after the checkpoint that this attempt starts from is trained again.
         trial.epochs = [epoch for epoch in trial.epochs if epoch.epoch <= event["epoch"]]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # A stopped function ends at its next report; one that does not within this time gets its process replaced.
 _PATIENCE_S = 2.0
+# So often a slot asks for something to do, where it has to wait for other trials to end.
+_IDLE_S = 0.05
 _WORKERS_PATIENCE_S = 20.0  # Ray Train takes some seconds to end them
 
 
@@ -108,6 +110,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if self._lost:
             raise self._lost
         if self._session is None:
+            time.sleep(_IDLE_S)
             return {"idle": True}
         self._arm()
         reports = self._session.next()

@@ -207,7 +207,7 @@ class _Bridge:
         """Take in what a slot's actor gave, and say whether the slot has nothing more to do."""
         assignment = self._assignments.get(slot)
         if assignment is None:
-            return True
+            return not self._assign_next(slot) and not self.call(lambda: self.engine.waits, False)
         if "began" in result:
             self.call(lambda: self.engine.started(assignment), None)
             return False
@@ -216,7 +216,7 @@ class _Bridge:
         if not self.call(lambda: any(self.engine.reported(assignment, report) for report in reports), True):
             return False
         self._forget(slot, assignment)
-        return not self._assign_next(slot)
+        return not self._assign_next(slot) and not self.call(lambda: self.engine.waits, False)
 
     def broke_off(self, err: Exception) -> None:
         """Tune has broken off and has ended its actors: who was killed is lost, the others go on where they were."""

@@ -5,11 +5,15 @@ from bisect import bisect_left, insort
 from statistics import fmean, median
 from typing import Protocol
 
-from search.study import EarlyStop, Halving, Median, Study
+from search.study import LAG, EarlyStop, Halving, Median, Study
 
 
 class Stopping(Protocol):
-    """A rule that is shown every report of every trial, as they come; shown them again, it says the same."""
+    """A rule that is shown every report of every trial, as they come; shown them again, it says the same.
+
+    In a deterministic search a trial is compared with those that its suggestion knew of, which have all ended, and with
+    no others: when reports come makes no difference.
+    """
 
     def gives_up(self, number: int, epoch: int, value: float) -> bool:
         """Take in a report and say whether its trial should end here.
@@ -24,11 +28,12 @@ class Stopping(Protocol):
 def stopping(study: Study) -> Stopping:
     """The rule that a study names."""
     settings, mode = study.early_stop, study.objective.mode
+    lag = LAG if study.sampler.deterministic else 0
     if isinstance(settings, Median):
-        return MedianStopping(settings, mode)
+        return MedianStopping(settings, mode, lag)
     if settings.name == "hyperband":
-        return Hyperband(settings, mode)
-    return SuccessiveHalving(settings, mode)
+        return Hyperband(settings, mode, lag)
+    return SuccessiveHalving(settings, mode, lag)
 
 
 class SuccessiveHalving:
@@ -41,13 +46,15 @@ class SuccessiveHalving:
     Args:
         settings: The rungs; `none` as their name stops nothing.
         mode: Whether more is better (`max`) or less (`min`).
+        lag: A trial is compared with those that are so much older by their numbers; 0 for all that have come before.
         num_skipped: So many of the lowest rungs stop nobody.
     """
 
-    def __init__(self, settings: Halving, mode: str, *, num_skipped: int = 0) -> None:
+    def __init__(self, settings: Halving, mode: str, lag: int = 0, *, num_skipped: int = 0) -> None:
         self._reduction = settings.reduction
         self._sign = -1.0 if mode == "max" else 1.0
-        self._rungs: dict[int, list[float]] = {epochs: [] for epochs in rungs(settings)[num_skipped:]}
+        self._lag = lag
+        self._rungs: dict[int, list[tuple[float, int]]] = {epochs: [] for epochs in rungs(settings)[num_skipped:]}
         self._seen: set[tuple[int, int]] = set()
 
     def gives_up(self, number: int, epoch: int, value: float) -> bool:
@@ -56,8 +63,10 @@ class SuccessiveHalving:
         rung, cost = self._rungs[epoch], self._sign * value
         if (number, epoch) not in self._seen:
             self._seen.add((number, epoch))
-            insort(rung, cost)
-        num_better = bisect_left(rung, cost)
+            insort(rung, (cost, number))
+        if self._lag:
+            rung = [(c, other) for c, other in rung if other == number or other <= number - self._lag]
+        num_better = bisect_left(rung, (cost, -1))
         return num_better >= max(len(rung) // self._reduction, 1)
 
 
@@ -72,12 +81,13 @@ class Hyperband:
     Args:
         settings: The rungs.
         mode: Whether more is better (`max`) or less (`min`).
+        lag: As of `SuccessiveHalving`.
     """
 
-    def __init__(self, settings: Halving, mode: str) -> None:
+    def __init__(self, settings: Halving, mode: str, lag: int = 0) -> None:
         self._sizes = bracket_sizes(settings)
         brackets = range(len(self._sizes))
-        self._brackets = [SuccessiveHalving(settings, mode, num_skipped=skipped) for skipped in brackets]
+        self._brackets = [SuccessiveHalving(settings, mode, lag, num_skipped=skipped) for skipped in brackets]
 
     def bracket(self, number: int) -> int:
         """The bracket of the trial of this number, from 0, which has all rungs."""
@@ -103,9 +113,11 @@ class MedianStopping:
     Args:
         settings: `grace_epochs` and `min_trials`: nobody is given up before.
         mode: Whether more is better (`max`) or less (`min`).
+        lag: As of `SuccessiveHalving`.
     """
 
-    def __init__(self, settings: Median, mode: str) -> None:
+    def __init__(self, settings: Median, mode: str, lag: int = 0) -> None:
+        self._lag = lag
         self._settings = settings
         self._sign = -1.0 if mode == "max" else 1.0
         self._costs: dict[int, dict[int, float]] = {}
@@ -117,7 +129,11 @@ class MedianStopping:
         so_far = [cost for at, cost in costs.items() if at <= epoch]
         self._averages.setdefault(number, {})[epoch] = fmean(so_far)
         whole = self._settings.max_epochs
-        others = [averages[epoch] for averages in self._averages.values() if whole in averages and epoch in averages]
+        others = [
+            averages[epoch]
+            for other, averages in self._averages.items()
+            if whole in averages and epoch in averages and (not self._lag or other <= number - self._lag)
+        ]
         if not self._settings.grace_epochs <= epoch < whole or len(others) < self._settings.min_trials:
             return False
         return min(so_far) > median(others)

@@ -1,5 +1,6 @@
 """The search itself: decides what is tried, stopped, tried again and recorded. Knows nothing of Ray."""
 
+import json
 import math
 import time
 import warnings
@@ -17,8 +18,8 @@ from search.early_stop import stopping
 from search.limits import Limits
 from search.retention import Retention
 from search.seeds import derived
-from search.study import Study, duration_text
-from search.suggest import Suggester
+from search.study import LAG, Study, duration_text
+from search.suggest import Suggester, known_from
 
 # How a trial that was running is recorded when the search ends for one of these reasons; for any other one it has
 # been given up on, and is `stopped`.
@@ -68,12 +69,15 @@ class Engine:
         # A suggestion that was being made when the driver died is made again of what it knew.
         self._untold = [t for t in run.trials.values() if t.ended and t.counts and not self._is_known(t)]
         self._suggester = Suggester(study, run, untold=[trial.number for trial in self._untold])
+        self._num_settled = 0  # so many trials, from the first on, have ended or count for nothing
+        self._trained: dict[str, int] = {}  # configuration -> the trial that is trained with it
+        self._repeats: dict[int, list[int]] = {}  # trial -> those that wait for its result
         self._most = min(study.budget.trials, self._suggester.most)
         self._stopping = stopping(study)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
         self._coming: Future[dict[str, Any]] | None = None  # the next suggestion, being made
-        self._again = deque(trial.number for trial in run.trials.values() if not trial.ended and trial.counts)
+        self._again: deque[int] = deque()
         self._live: dict[int, float | None] = {}  # number -> when its attempt began, on the monotonic clock
         given_up = set()
         for epoch in _in_order(run):
@@ -83,6 +87,11 @@ class Engine:
         if self._untold:
             self._begin_suggestion()
             self._tell()
+        for trial in [trial for trial in run.trials.values() if trial.counts]:
+            if not trial.ended:
+                self._take_up(trial, self._again)
+            elif trial.repeat_of is None:
+                self._trained[_key(trial.config)] = trial.number
         for trial in [run.trials[number] for number in self._again if run.trials[number].epochs]:
             self._settle(trial, (trial.number, trial.epochs[-1].epoch) in given_up)
         self._tables.write(run)
@@ -122,7 +131,23 @@ class Engine:
         """How many trials a free slot could begin now, one after another."""
         if self.reason_to_end():
             return 0
-        return len(self._again) + len(self._ready) + max(int(self._most) - len(self.run.trials), 0)
+        return len(self._again) + len(self._ready) + self._num_open
+
+    @property
+    def waits(self) -> bool:
+        """Whether a slot that has nothing to do will have something once others have ended."""
+        return not self.num_to_begin and not self.reason_to_end() and len(self.run.trials) < self._most
+
+    @property
+    def _num_open(self) -> int:
+        """How many suggestions can be made now: a deterministic one waits for all trials that it is to know of."""
+        most = self._most
+        if self._study.sampler.deterministic:
+            trials = self.run.trials
+            while (trial := trials.get(self._num_settled)) and (trial.ended or not trial.counts):
+                self._num_settled += 1
+            most = min(most, self._num_settled + LAG)
+        return max(int(most) - len(self.run.trials), 0)
 
     def prepare(self) -> None:
         """Have suggestions made while trials run, one for each slot, so that none waits for it."""
@@ -132,7 +157,7 @@ class Engine:
             self._begin_suggestion()
 
     def _begin_suggestion(self) -> None:
-        if self._coming is None and len(self.run.trials) < self._most:
+        if self._coming is None and self._num_open:
             self._coming = self._suggester.begin(len(self.run.trials))
 
     def _collect_suggestion(self) -> None:
@@ -143,9 +168,21 @@ class Engine:
         config = coming.result()
         number = len(self.run.trials)
         seed = derived(self._study.sampler.seed, "trial", number)
-        self.record("trial_suggested", number=number, config=config, seed=seed)
-        self._ready.append(number)
+        repeat_of = self._trained.get(_key(config)) if self._study.sampler.repeats == "reuse" else None
+        self.record("trial_suggested", number=number, config=config, seed=seed, repeat_of=repeat_of)
+        self._take_up(self.run.trials[number], self._ready)
         self._tell()
+
+    def _take_up(self, trial: Trial, queue: deque[int]) -> None:
+        """Have a trial trained in its turn, or give it the result of the one that it repeats."""
+        origin = self.run.origin(trial)
+        if origin is trial or (origin.ended and not _is_result(origin)):
+            self._trained[_key(trial.config)] = trial.number
+            queue.append(trial.number)
+        elif origin.ended:
+            self._end(trial, "stopped", "repeat")
+        else:
+            self._repeats.setdefault(origin.number, []).append(trial.number)
 
     def _tell(self) -> None:
         """Tell the sampler of the trials that have ended, unless it is at work: then it is told when it is done."""
@@ -153,11 +190,11 @@ class Engine:
             known = {trial.number: trial for trial in self._untold if self._is_known(trial)}
             self._untold = [trial for trial in self._untold if trial.number not in known]
             for trial in known.values():
-                self._suggester.tell(trial.number, str(trial.state), self.run.value(trial), self.run.curve(trial))
+                self._suggester.tell(trial)
 
     def _is_known(self, trial: Trial) -> bool:
         """Whether the next suggestion knows of a trial's end."""
-        return trial.known_from is not None and trial.known_from <= len(self.run.trials)
+        return known_from(trial, self._study.sampler) <= len(self.run.trials)
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.
@@ -169,7 +206,7 @@ class Engine:
         if self._again:
             trial = self.run.trials[self._again.popleft()]
         else:
-            if not self._ready:
+            while not self._ready and (self._coming or self._num_open) and not self.reason_to_end():
                 self._begin_suggestion()
                 self._collect_suggestion()
             if not self._ready:
@@ -336,6 +373,8 @@ class Engine:
         self._drop(self._retention.after_end(trial))
         if trial.ended:
             self.limits.ended(trial)
+            for number in self._repeats.pop(trial.number, ()):
+                self._take_up(self.run.trials[number], self._ready)
 
     def _drop(self, paths: Sequence[str], reason: str = "not needed") -> None:
         if paths:
@@ -343,6 +382,16 @@ class Engine:
             self.record("checkpoints_dropped", paths=list(paths), reason=reason)
             if reason != "damaged":  # the next attempt makes it anew, under its name: no deletion may meet that one
                 self._checkpoints.delete(paths)
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    """The same for the same configuration; a text, since 1 and true are two options and the same key."""
+    return json.dumps(config, sort_keys=True)
+
+
+def _is_result(trial: Trial) -> bool:
+    """Whether an ended trial's result is that of its configuration, and not of a crash or of a search that ended."""
+    return trial.state == "finished" or trial.stop_reason in ("early_stop", "nan")
 
 
 def _in_order(run: Run) -> list[Epoch]:

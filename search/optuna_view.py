@@ -55,14 +55,15 @@ def frozen(
     """
     trial = run.trials[number]
     state = TrialState.RUNNING if untold else _state(run, trial, may_go_on)
+    origin = run.origin(trial) if state.is_finished() else trial
     began_at, ended_at = _times(run, trial, state)
     # Of a trial that was set aside nothing holds in the changed space: only its number is taken.
-    config, curve = (dict(trial.config), run.curve(trial)) if trial.counts else ({}, {})
+    config, curve = (dict(trial.config), run.curve(origin)) if trial.counts else ({}, {})
     return FrozenTrial(
         number=number,
         trial_id=number,
         state=state,
-        value=_value(run, trial, state),
+        value=_value(run, origin, state),
         datetime_start=began_at,
         datetime_complete=ended_at,
         params=config,
@@ -89,7 +90,7 @@ def earlier(trials: Sequence[Mapping[str, Any]], study: Study) -> list[FrozenTri
 def _state(run: Run, trial: Trial, may_go_on: TrialState) -> TrialState:
     if not trial.counts or (trial.state == "finished" and run.value(trial) is None):
         return TrialState.FAIL
-    return may_go_on if trial.state in (None, "interrupted") else STATES[trial.state]
+    return may_go_on if trial.state in (None, "interrupted") else STATES[str(run.origin(trial).state)]
 
 
 def _value(run: Run, trial: Trial, state: TrialState) -> float | None:

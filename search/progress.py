@@ -104,6 +104,8 @@ def ended_line(run: Run, trial: Trial) -> str:
     start = f"trial {trial.number} of {planned}: {trial.state}"
     if trial.state == "failed":
         return f"{start}, {trial.error_kind}: {trial.error}; the search goes on"
+    if trial.repeat_of is not None:
+        return f"{start} (repeat of trial {trial.repeat_of}); best so far {_best_text(run)}"
     num_epochs = trial.epochs[-1].epoch if trial.epochs else 0
     value = run.value(trial)
     figure = f", {run.metric} {value:.4f}" if value is not None else ""

@@ -198,6 +198,11 @@ class Objective(_Section):
     target: float | None = Field(None, description="The search ends once a finished trial is this good.")
 
 
+# What a deterministic search knows when it suggests: all trials so far before. So many run at once at most; with more,
+# suggestions would know less. Eight slots are a large machine, and two of them still learn from most of 24 trials.
+LAG = 8
+
+
 class Sampler(_Section):
     """Who suggests the next configuration: what all samplers have in common."""
 
@@ -207,6 +212,12 @@ class Sampler(_Section):
         [], description="Configurations to begin with; what they leave out is suggested."
     )
     warm_start: list[str] = Field([], description="Earlier runs, whose finished trials the sampler learns from.")
+    repeats: Literal["reuse", "reseed"] = Field(
+        "reuse", description="A configuration suggested again: its result is taken, or it is trained with another seed."
+    )
+    deterministic: bool = Field(
+        False, description="Whether suggestions depend on the seed alone, with any number of slots; at most 8 are used."
+    )
 
     @property
     def options(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from results import Place, Run, Trial, open_run, place
 from search import samplers
 from search.optuna_view import STATES, direction, earlier, frozen, num_begun
 from search.seeds import derived
-from search.study import Study
+from search.study import LAG, Sampler, Study
 from spaces import Choice, Int, Parameter, Value
 
 
@@ -66,19 +66,19 @@ class Suggester:
         So the notes that the sampler keeps with its trials are those that it had; the configurations are the run's.
         """
         ended = [t for t in self._run.trials.values() if t.ended and t.counts and t.number not in self._untold]
-        ended.sort(key=lambda trial: trial.known_from or 0)
+        ended.sort(key=self._known_from)
         for number, trial in sorted(self._run.trials.items()):
-            while ended and (ended[0].known_from or 0) <= number:
-                self._tell_again(ended.pop(0))
+            while ended and self._known_from(ended[0]) <= number:
+                self.tell(ended.pop(0))
             if trial.counts:
                 self._ask(number, trial.config)
             else:
                 self._add(number)
         for trial in ended:
-            self._tell_again(trial)
+            self.tell(trial)
 
-    def _tell_again(self, trial: Trial) -> None:
-        self.tell(trial.number, str(trial.state), self._run.value(trial), self._run.curve(trial))
+    def _known_from(self, trial: Trial) -> int:
+        return known_from(trial, self._settings)
 
     def begin(self, number: int) -> "Future[dict[str, Value]]":
         """Begin to make the suggestion for the trial of this number, which must be the next, beside all else.
@@ -107,21 +107,40 @@ class Suggester:
         self._trials[number] = trial
         if samplers.SAMPLERS[self._settings.name].remembers:
             _ = trial.relative_params  # Optuna draws when it is first asked, and never if all is given: no notes then
-        return self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
+        config = self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
+        self._forget_what_does_not_apply(trial)
+        return config
 
-    def tell(self, number: int, state: str, value: float | None, curve: Mapping[int, float]) -> None:
-        """How a trial ended.
+    def _forget_what_does_not_apply(self, trial: optuna.Trial) -> None:
+        """Take from a trial the note of all that TPE drew for it.
 
-        Args:
-            number: The trial's.
-            state: As in trials.parquet.
-            value: The objective at its best epoch, for a finished one.
-            curve: The objective at each epoch where it was finite.
+        While the trial runs, TPE reads there also what does not apply to it. A trial made from the log has no such
+        note, and a resumed search would go another way.
         """
-        trial = self._trials.pop(number)
-        for epoch, reported in curve.items():
-            trial.report(reported, epoch)
-        self.optuna_study.tell(trial, value if state == "finished" else None, state=STATES[state])
+        if self._settings.name == "tpe":
+            storage = self.optuna_study._storage
+            for note in storage.get_trial_system_attrs(trial._trial_id):
+                if note.startswith("tpe:"):
+                    storage.set_trial_system_attr(trial._trial_id, note, "")
+
+    def tell(self, trial: Trial) -> None:
+        """Take in how a trial of the run has ended; one that repeats another, as that one."""
+        told, origin = self._trials.pop(trial.number), self._run.origin(trial)
+        for epoch, reported in self._run.curve(origin).items():
+            told.report(reported, epoch)
+        state = str(origin.state)
+        self.optuna_study.tell(told, self._run.value(origin) if state == "finished" else None, state=STATES[state])
+
+
+def known_from(trial: Trial, settings: Sampler) -> int:
+    """The first suggestion that knows of an ended trial's end.
+
+    By `deterministic` it is the one so far on, whenever the trial has ended. Else it is the next that was begun.
+    """
+    if settings.deterministic:
+        return trial.number + LAG
+    assert trial.known_from is not None, "it has ended"
+    return trial.known_from
 
 
 def _grid(study: Study) -> list[dict[str, Value]]:

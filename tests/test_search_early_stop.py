@@ -113,3 +113,42 @@ def test_a_rule_stops_trials_and_a_kill_forgets_nothing_that_it_has_seen(rule: s
         assert trial.epochs[-1].epoch in rungs(again.study.early_stop)
     best = max(trial.config["x"] for trial in run.trials.values())
     assert run.best().config["x"] > best - 0.25  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_deterministic_search_is_the_same_with_any_number_of_slots_in_any_order(rule: str, tmp_path: Path) -> None:
+    found = []
+    for slots, seed in ((1, 0), (4, 1), (4, 2), (8, 3), (20, 4)):
+        sampler = {"seed": 1, "deterministic": True, "n_startup_trials": 5}
+        driver = Driver(study_of(rule, tmp_path, name=f"with-{slots}-{seed}", sampler=sampler, budget={"trials": 30}))
+        if seed == 2:  # and killed on the way
+            train_at_once(driver, most=90, slots=slots, seed=seed)
+            driver.log.close()
+            driver = Driver(driver.study, past=open_run(driver.study.run_directory))
+        train_at_once(driver, slots=slots, seed=seed)
+        trials = driver.end().trials
+        found.append([(trials[n].config, trials[n].state, len(trials[n].epochs)) for n in sorted(trials)])
+    assert len(found[0]) == 30
+    assert all(other == found[0] for other in found[1:])
+
+
+def test_without_it_the_order_of_reports_changes_suggestions(tmp_path: Path) -> None:
+    found = []
+    for seed in (1, 2):
+        driver = Driver(study_of("asha", tmp_path, name=f"run-{seed}", sampler={"seed": 1, "n_startup_trials": 5}))
+        train_at_once(driver, slots=4, seed=seed)
+        found.append([trial.config for _, trial in sorted(driver.end().trials.items())])
+    assert found[0] != found[1]
+
+
+def test_a_deterministic_search_uses_eight_slots_at_most_and_waits_for_the_slowest(tmp_path: Path) -> None:
+    driver = Driver(study_of("none", tmp_path, sampler={"deterministic": True}))
+    begun = [assignment for _ in range(20) if (assignment := driver.begin())]
+    assert [assignment["number"] for assignment in begun] == list(range(8))
+    assert (driver.engine.num_to_begin, driver.engine.waits, driver.engine.exhausted) == (0, True, False)
+    for epoch in range(1, 10):
+        driver.report(begun[1], epoch, 0.5)
+    assert driver.engine.waits, "the ninth has to know how trial 0 ended"
+    for epoch in range(1, 10):
+        driver.report(begun[0], epoch, 0.5)
+    assert (driver.engine.num_to_begin, driver.engine.waits) == (2, False)
