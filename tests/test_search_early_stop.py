@@ -12,6 +12,7 @@ from test_search_engine import Driver, made
 from results import open_run
 from search import Study
 from search.early_stop import Hyperband, MedianStopping, Stopping, bracket_sizes, rungs
+from search.idle import idle_share
 from search.study import Halving, Median
 
 RULES: dict[str, dict[str, Any]] = {
@@ -152,3 +153,14 @@ def test_a_deterministic_search_uses_eight_slots_at_most_and_waits_for_the_slowe
     for epoch in range(1, 10):
         driver.report(begun[0], epoch, 0.5)
     assert (driver.engine.num_to_begin, driver.engine.waits) == (2, False)
+
+
+def test_the_price_of_determinism(tmp_path: Path) -> None:
+    study = study_of("asha", tmp_path, budget={"trials": 200})
+    shares = [idle_share(study, slots) for slots in (1, 2, 4, 8, 16)]
+    assert shares[0] == pytest.approx(0.0, abs=1e-9)
+    assert shares == sorted(shares), "more slots wait more"
+    assert shares[4] > 0.5, "of sixteen slots eight are never used"
+    assert all(idle_share(study, slots, lag=200) < share for slots, share in zip((2, 4, 8), shares[1:], strict=False))
+    even = study_of("none", tmp_path, budget={"trials": 200})
+    assert idle_share(even, 8) < shares[3], "what is stopped early makes trials differ more"
