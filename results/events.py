@@ -55,6 +55,9 @@ FIELDS: dict[str, dict[str, Any]] = {
         "number": int, "state": str, "stop_reason": str, "error_kind": _Text, "error": _Text, "log_tail": _Text,
         "suggesting": int | None,
     },
+    # Of a population: all have come to an epoch. copies: who goes on from whose checkpoint, as [{number, source,
+    # config, checkpoint}, …]; what the checkpoint holds is then the trial's at that epoch.
+    "generation_ended": {"epoch": int, "copies": list},
     # Just before they are deleted, or when they are found to be damaged.
     "checkpoints_dropped": {"paths": list, "reason": str},
     # metrics: those of best/metrics.json.

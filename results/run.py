@@ -38,6 +38,7 @@ class Trial:
     number: int
     config: Mapping[str, Value]
     seed: int
+    copied_from: int | None = None  # the trial from whose checkpoint it went on, in a population
     repeat_of: int | None = None  # the trial of the same configuration whose result it takes
     counts: bool = True  # False once a resume has changed the space so that it lies outside
     state: str | None = None
@@ -75,6 +76,7 @@ class Run:
     trials: dict[int, Trial] = field(default_factory=dict)
     winner: dict[str, Any] | None = None
     ended: str | None = None
+    generation: int = 0  # the epoch at which the last generation of a population ended
     started_at: datetime | None = None
     searched_s: float = 0.0
     num_failures_in_a_row: int = 0
@@ -182,7 +184,7 @@ class Run:
 
     def _trial_suggested(self, event: Event, at: datetime) -> None:
         number = event["number"]
-        self.trials[number] = Trial(number, event["config"], event["seed"], event.get("repeat_of"))
+        self.trials[number] = Trial(number, event["config"], event["seed"], repeat_of=event.get("repeat_of"))
 
     def _trial_started(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
@@ -240,6 +242,17 @@ class Run:
         assert best is not None, "the best trial has a value"
         return self.better(value, best) or (value == best and trial.number < self._best.number)
 
+    def _generation_ended(self, event: Event, at: datetime) -> None:
+        self.generation = event["epoch"]
+        for copy in event["copies"]:
+            trial, source, saved = self.trials[copy["number"]], self.trials[copy["source"]], copy["checkpoint"]
+            if not re.fullmatch(_CHECKPOINT, saved["path"]):
+                raise ValueError(f"a checkpoint has another name, got {saved['path']!r}")
+            trial.config, trial.copied_from = copy["config"], source.number
+            # What it goes on from is no longer its own: the last row says so too, else it would praise lost weights.
+            last = trial.epochs[-1]
+            last.metrics, last.checkpoint, last.sha256 = source.epochs[-1].metrics, saved["path"], saved["sha256"]
+
     def _checkpoints_dropped(self, event: Event, at: datetime) -> None:
         for path in event["paths"]:
             for epoch in self.trials[int(path.split("/")[1].removeprefix("trial-"))].epochs:
@@ -275,7 +288,7 @@ def _wider(kind: str, other: str) -> str:
 
 _HANDLERS = {name.removeprefix("_"): getattr(Run, name) for name in (
     "_study_started", "_study_resumed", "_trial_suggested", "_trial_started", "_epoch_reported", "_attempt_failed",
-    "_trial_ended", "_checkpoints_dropped", "_winner_chosen", "_study_ended",
+    "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_winner_chosen", "_study_ended",
 )}  # fmt: skip
 
 # Anything that looks at a run as it goes on: called with the run and the event that has just been applied.

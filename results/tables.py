@@ -25,6 +25,7 @@ def trials_table(run: Run) -> pa.Table:
         "number": pa.array([t.number for t in trials], pa.int64()),
         "state": pa.array([t.state for t in trials], pa.string()),
         "stop_reason": pa.array([t.stop_reason for t in trials], pa.string()),
+        "copied_from": pa.array([t.copied_from for t in trials], pa.int64()),
         "repeat_of": pa.array([t.repeat_of for t in trials], pa.int64()),
         "error_kind": pa.array([t.error_kind for t in trials], pa.string()),
         "error": pa.array([t.error for t in trials], pa.string()),

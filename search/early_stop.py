@@ -5,7 +5,7 @@ from bisect import bisect_left, insort
 from statistics import fmean, median
 from typing import Protocol
 
-from search.study import LAG, EarlyStop, Halving, Median, Study
+from search.study import LAG, EarlyStop, Halving, Median, Pbt, Study
 
 
 class Stopping(Protocol):
@@ -31,9 +31,18 @@ def stopping(study: Study) -> Stopping:
     lag = LAG if study.sampler.deterministic else 0
     if isinstance(settings, Median):
         return MedianStopping(settings, mode, lag)
+    if isinstance(settings, Pbt):
+        return Nobody()
     if settings.name == "hyperband":
         return Hyperband(settings, mode, lag)
     return SuccessiveHalving(settings, mode, lag)
+
+
+class Nobody:
+    """Gives nobody up; a population is changed and not thinned out."""
+
+    def gives_up(self, number: int, epoch: int, value: float) -> bool:
+        return False
 
 
 class SuccessiveHalving:
@@ -140,7 +149,9 @@ class MedianStopping:
 
 
 def rungs(settings: EarlyStop) -> list[int]:
-    """The epoch counts at which a trial may be given up, below the whole budget."""
+    """The epoch counts at which a trial may be given up, or ends a generation, below the whole budget."""
+    if isinstance(settings, Pbt):
+        return list(range(settings.grace_epochs, settings.max_epochs, settings.every_epochs))
     if isinstance(settings, Median):
         return list(range(settings.grace_epochs, settings.max_epochs))
     if not isinstance(settings, Halving) or settings.name == "none":

@@ -14,8 +14,9 @@ from results import Epoch, Event, EventLog, Run, Trial, View
 from results.errors import RunWarning
 from results.tables import TableWriter
 from search.checkpoints import Checkpoints
-from search.early_stop import stopping
+from search.early_stop import rungs, stopping
 from search.limits import Limits
+from search.population import Population
 from search.retention import Retention
 from search.seeds import derived
 from search.study import LAG, Study, duration_text
@@ -69,6 +70,9 @@ class Engine:
         # A suggestion that was being made when the driver died is made again of what it knew.
         self._untold = [t for t in run.trials.values() if t.ended and t.counts and not self._is_known(t)]
         self._suggester = Suggester(study, run, untold=[trial.number for trial in self._untold])
+        self._population = Population(study) if study.early_stop.name == "pbt" else None
+        self._generations = set(rungs(study.early_stop))
+        self._paused: set[int] = set()  # trials of a population that wait for the others
         self._num_settled = 0  # so many trials, from the first on, have ended or count for nothing
         self._trained: dict[str, int] = {}  # configuration -> the trial that is trained with it
         self._repeats: dict[int, list[int]] = {}  # trial -> those that wait for its result
@@ -88,12 +92,15 @@ class Engine:
             self._begin_suggestion()
             self._tell()
         for trial in [trial for trial in run.trials.values() if trial.counts]:
-            if not trial.ended:
+            if not trial.ended and self._ends_generation(trial):
+                self._paused.add(trial.number)
+            elif not trial.ended:
                 self._take_up(trial, self._again)
             elif trial.repeat_of is None:
                 self._trained[_key(trial.config)] = trial.number
         for trial in [run.trials[number] for number in self._again if run.trials[number].epochs]:
             self._settle(trial, (trial.number, trial.epochs[-1].epoch) in given_up)
+        self._maybe_end_generation()
         self._tables.write(run)
 
     def _settle(self, trial: Trial, given_up: bool) -> None:
@@ -105,7 +112,7 @@ class Engine:
             self._end(trial, "finished", "max_epochs")
         elif given_up:
             self._end(trial, "stopped", "early_stop")
-        if trial.ended:
+        if trial.ended and trial.number in self._again:
             self._again.remove(trial.number)
 
     def record(self, event: str, /, **facts: Any) -> None:
@@ -136,7 +143,8 @@ class Engine:
     @property
     def waits(self) -> bool:
         """Whether a slot that has nothing to do will have something once others have ended."""
-        return not self.num_to_begin and not self.reason_to_end() and len(self.run.trials) < self._most
+        more = len(self.run.trials) < self._most or bool(self._paused)
+        return more and not self.num_to_begin and not self.reason_to_end()
 
     @property
     def _num_open(self) -> int:
@@ -168,7 +176,9 @@ class Engine:
         config = coming.result()
         number = len(self.run.trials)
         seed = derived(self._study.sampler.seed, "trial", number)
-        repeat_of = self._trained.get(_key(config)) if self._study.sampler.repeats == "reuse" else None
+        # In a population a trial does not keep its configuration: there is no result of it to take.
+        reuse = self._study.sampler.repeats == "reuse" and self._population is None
+        repeat_of = self._trained.get(_key(config)) if reuse else None
         self.record("trial_suggested", number=number, config=config, seed=seed, repeat_of=repeat_of)
         self._take_up(self.run.trials[number], self._ready)
         self._tell()
@@ -279,9 +289,54 @@ class Engine:
             self._end(trial, "finished", "max_epochs" if whole else "returned")
         elif self.reason_to_end():
             self._break_off(trial, str(self.reason_to_end()))
+        elif self._ends_generation(trial):
+            self._pause(trial)
+            return True
         else:
             self._drop(self._retention.after_report(trial))
         return trial.state != "running"
+
+    def _ends_generation(self, trial: Trial) -> bool:
+        """Whether a trial of a population has come to where it waits for the others."""
+        last = trial.epochs[-1].epoch if trial.epochs else 0
+        return self._population is not None and last in self._generations and last > self.run.generation
+
+    def _pause(self, trial: Trial) -> None:
+        last = trial.epochs[-1]
+        if last.checkpoint is None:
+            must = "a training function must hand `trial.report` a `save`, for pbt to go on from"
+            self._failed(trial, "no_checkpoint", f"{must}, got none at epoch {last.epoch}")
+            return
+        self._drop(self._retention.after_report(trial))
+        self._live.pop(trial.number, None)
+        self._paused.add(trial.number)
+        self._maybe_end_generation()
+
+    def _maybe_end_generation(self) -> None:
+        """Once all that train have come to the end of a generation, have the worst go on from the best."""
+        trials = [trial for trial in self.run.trials.values() if trial.counts and not trial.ended]
+        whole = len(self.run.trials) >= self._most and self._paused == {trial.number for trial in trials}
+        if not self._paused or not whole or self.reason_to_end():
+            return
+        assert self._population is not None
+        epoch = trials[0].epochs[-1].epoch
+        values = {trial.number: trial.epochs[-1].metrics[self.run.metric] for trial in trials}
+        copies = self._population.copies(epoch, values, {trial.number: trial.config for trial in trials})
+        facts = [
+            {
+                "number": copy.number,
+                "source": copy.source,
+                "config": copy.config,
+                "checkpoint": self._checkpoints.copy(
+                    str(self.run.trials[copy.source].epochs[-1].checkpoint),
+                    f"checkpoints/trial-{copy.number:04d}/epoch-{epoch:04d}",
+                ),
+            }
+            for copy in copies
+        ]
+        self.record("generation_ended", epoch=epoch, copies=facts)
+        self._again.extend(sorted(self._paused))
+        self._paused.clear()
 
     def given_back(self, assignment: Mapping[str, Any]) -> None:
         """An assignment could not begin for a reason that has nothing to do with it; it comes first next time."""
@@ -375,6 +430,8 @@ class Engine:
             self.limits.ended(trial)
             for number in self._repeats.pop(trial.number, ()):
                 self._take_up(self.run.trials[number], self._ready)
+            self._paused.discard(trial.number)
+            self._maybe_end_generation()
 
     def _drop(self, paths: Sequence[str], reason: str = "not needed") -> None:
         if paths:

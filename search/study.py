@@ -119,6 +119,26 @@ _HARD_LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+# What a net of the workload digits can go on with from a checkpoint that was trained with another value of it.
+DIGITS_CAN_CHANGE = (
+    "learning_rate_sgd", "learning_rate_adam", "weight_decay", "label_smoothing", "dropout", "rotation_deg", "shift",
+    "scale", "elastic",
+)  # fmt: skip
+
+
+def _check_change(change: Sequence[str] | None, space: Space, *, is_digits: bool) -> None:
+    """Raise unless a study says what may change during training, and it can."""
+    key, decide = "early_stop.change", {name for parameter in space.parameters.values() for name in parameter.when}
+    can = [name for name in space if name not in decide and (not is_digits or name in DIGITS_CAN_CHANGE)]
+    if change is None and not is_digits:
+        raise _at(key, f"{key} must name what may change during training, say [learning_rate]; here only you know")
+    for name in change or ():
+        if name not in can:
+            raise _at(key, f"{key} must be among {', '.join(can) or 'nothing in this space'}, got {name!r}")
+    if not can:
+        raise _at(key, f"{key} must name something, and nothing in this space can change during training")
+
+
 def _at(key: str, message: str) -> PydanticCustomError:
     """A complaint about one key, found where several had to be looked at together."""
     return PydanticCustomError("together", "{m}", {"m": message, "key": key})
@@ -348,22 +368,36 @@ class Median(EarlyStop):
     min_trials: int = Field(5, ge=1, description="Trials that must have had the whole budget before one is stopped.")
 
 
+class Pbt(EarlyStop):
+    """Population based training (Jaderberg et al. 2017): the worst go on from the checkpoints of the best."""
+
+    name: Literal["pbt"] = "pbt"
+    every_epochs: int = Field(1, ge=1, description="Epochs of a generation; the first ends at grace_epochs.")
+    quantile: float = Field(0.2, gt=0, le=0.5, description="This share, the worst, goes on from as many of the best.")
+    resample: float = Field(0.25, ge=0, le=1, description="How often a value is drawn anew, and not moved by a fifth.")
+    change: list[str] | None = Field(
+        None, description="What may change during training; null: all that the workload digits lets change."
+    )
+
+
 def _known_rule(value: object) -> object:
     if isinstance(value, dict) and value.get("name", "asha") not in EARLY_STOPS:
         raise _at("early_stop.name", _unknown("early_stop", str(value["name"]), EARLY_STOPS))
     return value
 
 
-EARLY_STOPS = ("asha", "hyperband", "median", "none")
+EARLY_STOPS = ("asha", "hyperband", "median", "none", "pbt")
 _HALVING = "early_stop asha"
 EarlyStopField = Annotated[
-    Annotated[Halving, Tag(_HALVING)] | Annotated[Median, Tag("early_stop median")],
+    Annotated[Halving, Tag(_HALVING)]
+    | Annotated[Median, Tag("early_stop median")]
+    | Annotated[Pbt, Tag("early_stop pbt")],
     Discriminator(lambda value: tag if (tag := f"early_stop {_name(value)}") in _VARIANTS else _HALVING),
     BeforeValidator(_known_rule),
 ]
 _VARIANTS: dict[str | int, type[BaseModel]] = {
     f"{'sampler' if issubclass(section, Sampler) else 'early_stop'} {section.model_fields['name'].default}": section
-    for section in (Tpe, Gp, Cmaes, Random, Qmc, Grid, Nsga2, Nsga3, Halving, Median)
+    for section in (Tpe, Gp, Cmaes, Random, Qmc, Grid, Nsga2, Nsga3, Halving, Median, Pbt)
 }
 
 
@@ -530,6 +564,16 @@ class Study(_Section):
         refused = refusal(self.sampler, self.space)
         if refused:
             raise _at("sampler.name", refused)
+        return self
+
+    @model_validator(mode="after")
+    def _population_can_change(self) -> "Study":
+        if not isinstance(self.early_stop, Pbt):
+            return self
+        if self.sampler.deterministic:
+            must = "sampler.deterministic can't be with early_stop pbt, whose trials all train side by side"
+            raise _at("sampler.deterministic", must)
+        _check_change(self.early_stop.change, self.space, is_digits=self.workload == "digits")
         return self
 
     @property

@@ -102,7 +102,7 @@ BROKEN = {
     "data: {dataset: 5}": "s.yaml, line 1: data.dataset must be text, got 5",
     "sampler: {name: tpee}": "s.yaml, line 1: unknown sampler 'tpee'; known: tpe, gp, cmaes, random, qmc, grid, nsga2, nsga3 (did you mean 'tpe'?)",
     "sampler: {seed: -1}": "s.yaml, line 1: sampler.seed must be at least 0, got -1",
-    "early_stop: {name: ash}": "s.yaml, line 1: unknown early_stop 'ash'; known: asha, hyperband, median, none (did you mean 'asha'?)",
+    "early_stop: {name: ash}": "s.yaml, line 1: unknown early_stop 'ash'; known: asha, hyperband, median, none, pbt (did you mean 'asha'?)",
     "early_stop: {grace_epochs: 9, max_epochs: 3}": "s.yaml, line 1: early_stop.grace_epochs must be at most early_stop.max_epochs, got 9 > 3; change one",
     "early_stop: {reduction: 1}": "s.yaml, line 1: early_stop.reduction must be at least 2, got 1",
     "objective: {mode: up}": "s.yaml, line 1: objective.mode must be 'max' or 'min', got 'up'",

@@ -176,3 +176,11 @@ def takes_its_time(config: Mapping[str, Any], trial: Trial) -> None:
         time.sleep(0.08 * int.from_bytes(os.urandom(2), "big") / 2**16)
         noise = random.Random(f"{trial.seed} {epoch}").uniform(-0.2, 0.2)
         trial.report({"score": config["x"] * (1 - 0.5**epoch) + noise / epoch}, _save(str(epoch)))
+
+
+def climbs(config: Mapping[str, Any], trial: Trial) -> None:
+    """Goes up from where its checkpoint left it by its rate, and down if that is above a half."""
+    height = float((trial.checkpoint / "state.txt").read_text()) if trial.checkpoint else 0.0
+    for _ in range(trial.epoch, trial.max_epochs):
+        height += config["rate"] if config["rate"] <= 0.5 else -config["rate"]
+        trial.report({"height": height, "rate": config["rate"]}, _save(str(height)))
