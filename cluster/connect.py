@@ -30,6 +30,7 @@ _TUNE_SETTINGS = {
 }
 
 _ANSWER_S = 5.0
+_TOO_SLOW = "timed out during startup"  # Ray's words (2.60)
 # Makes a cluster of our own listen on loopback alone. Ray reads it as it is imported, and nowhere offers it otherwise:
 # `_node_ip_address="127.0.0.1"` is turned into the machine's own address (2.60).
 _ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -46,7 +47,7 @@ def connected(address: str | None = None) -> Iterator[bool]:
         Whether it is a cluster that was there, with Ray's dashboard and metrics, and not one of our own.
 
     Raises:
-        ClusterError: There is no cluster at the address.
+        ClusterError: There is no cluster at the address, or this machine is too busy to start one.
     """
     os.environ.update(_TUNE_SETTINGS)
     # What Ray and Tune would log as an error is told by the one message of ours that says what became of it.
@@ -73,6 +74,13 @@ def connected(address: str | None = None) -> Iterator[bool]:
         raise ClusterError(_unreachable(address, refused)) from err
     except (OSError, ValueError, RuntimeError) as err:
         raise ClusterError(_unreachable(address, err)) from err
+    except Exception as err:  # by no other type is it told that a cluster of our own did not come up
+        if _TOO_SLOW not in str(err):
+            raise
+        raise ClusterError(
+            "Ray must start on this machine within half a minute, got no sign of life; when the machine is less busy, "
+            "type the same again (digitsearch doctor looks for other reasons)"
+        ) from err
     if threading.current_thread() is threading.main_thread() and handler is not None:
         signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own in its place.
     if address != "local":

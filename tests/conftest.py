@@ -63,8 +63,11 @@ def type_in(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return type_
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium; `browser.opened` gives pages of it. Tests are skipped where there is none."""
+    """A headless Chromium; `browser.opened` gives pages of it. Tests are skipped where there is none.
+
+    As long as it lives, an event loop runs in the tests' thread, in which no other can: it ends with its file of tests.
+    """
     with chromium() as started:
         yield started

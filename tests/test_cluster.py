@@ -19,6 +19,7 @@ import yaml
 
 from benchmarks.suggestions import waits
 from cluster import packing
+from cluster.connect import connected
 from cluster.errors import ClusterError
 from cluster.jobs import Jobs, check_version, jobs_at
 from results import RunError, open_run, read_events
@@ -178,6 +179,18 @@ def test_a_job_that_does_not_stop_is_told_so(tmp_path: Path, monkeypatch: pytest
     jobs, job_id = sent_to(FakeClient(ends=False), tmp_path)
     monkeypatch.setattr("cluster.jobs._STOP_WAIT_S", -10)
     assert not jobs.stop(job_id).ended
+
+
+def test_a_machine_too_busy_to_start_ray_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: object) -> None:
+        raise Exception(
+            "The current node timed out during startup. This could happen because some of the raylet failed"
+        )
+
+    monkeypatch.setattr("ray.init", late)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(ClusterError, match=r"^Ray must start on this machine within half a minute"), connected("local"):
+        pass
 
 
 def test_a_log_that_breaks_off_is_one_message(tmp_path: Path) -> None:

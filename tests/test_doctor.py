@@ -728,7 +728,7 @@ def test_an_output_in_shared_storage(server: Server) -> None:
     found = by_code(output.findings(place, None))
     well(found["output"], "^s3://bucket/doctored/runs can be written, read, listed and deleted$")
     well(found["clock"], "^as that of the output$")
-    marks = [("doctored", False), ("doctored/runs", False)]  # of the folders
+    marks = [("doctored", None), ("doctored/runs", None)]  # of the folders
     assert sorted(Storage("s3://bucket")._listed("")) == marks, "the doctor left something behind"
     late = by_code(output.findings(place, None, lambda: time.time() - 600))
     unwell(late["clock"], "clock", WARNING, r"^this machine's clock is (59\d|60\d) s behind that of the output$")
