@@ -317,7 +317,7 @@ def _name(value: Any) -> str | None:
 
 
 def _known_sampler(value: object) -> object:
-    if isinstance(value, dict) and value.get("name", "tpe") not in SAMPLERS:
+    if isinstance(value, dict) and str(value.get("name", "tpe")) not in SAMPLERS:
         raise _at("sampler.name", _unknown("sampler", str(value["name"]), SAMPLERS))
     return value
 
@@ -381,7 +381,7 @@ class Pbt(EarlyStop):
 
 
 def _known_rule(value: object) -> object:
-    if isinstance(value, dict) and value.get("name", "asha") not in EARLY_STOPS:
+    if isinstance(value, dict) and str(value.get("name", "asha")) not in EARLY_STOPS:
         raise _at("early_stop.name", _unknown("early_stop", str(value["name"]), EARLY_STOPS))
     return value
 
@@ -702,7 +702,9 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
         known = list(_section_at(error["loc"][:-1]).model_fields)
-        inside = f" in {'.'.join(map(str, path[:-1]))}" if len(path) > 1 else ""
+        section = error["loc"][-2] if len(error["loc"]) > 1 else ""
+        where = section if section in _VARIANTS else ".".join(map(str, path[:-1]))
+        inside = f" in {where}" if where else ""
         return _unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
     if kind in ("space", "workload", "early_stop", "together"):
         return _within_space(error["msg"]) if kind == "space" else error["msg"]
@@ -715,6 +717,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "dict_type": "must be a mapping of names to values",
         "literal_error": f"must be {context.get('expected', '')}",
         "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
         "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "less_than": f"must be below {context.get('lt')}",
         "model_type": "must be a mapping of keys to values",

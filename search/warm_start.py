@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from results import open_run, place
+from results import StorageError, open_run, place
 from search.errors import StudyError
 from search.study import Study
 from spaces import Choice, Parameter, Space, Value
@@ -17,13 +17,16 @@ def taken(study: Study) -> list[dict[str, Any]]:
 
     Raises:
         RunError: One of them is no run directory.
-        StudyError: One of them searched for something else.
+        StudyError: One of them searched for something else, or its storage can't be read.
     """
     return [_taken(study, name) for name in study.sampler.warm_start]
 
 
 def _taken(study: Study, name: str) -> dict[str, Any]:
-    run = open_run(place(name))
+    try:
+        run = open_run(place(name))
+    except StorageError as err:
+        raise StudyError(f"sampler.warm_start: {err}") from err
     theirs, ours = run.study["objective"], study.objective
     if (theirs["metric"], theirs["mode"]) != (ours.metric, ours.mode):
         raise StudyError(
