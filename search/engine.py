@@ -314,9 +314,10 @@ class Engine:
 
     def _maybe_end_generation(self) -> None:
         """Once all that train have come to the end of a generation, have the worst go on from the best."""
+        if not self._paused or len(self.run.trials) < self._most or self.reason_to_end():
+            return
         trials = [trial for trial in self.run.trials.values() if trial.counts and not trial.ended]
-        whole = len(self.run.trials) >= self._most and self._paused == {trial.number for trial in trials}
-        if not self._paused or not whole or self.reason_to_end():
+        if self._paused != {trial.number for trial in trials}:
             return
         assert self._population is not None
         epoch = trials[0].epochs[-1].epoch
@@ -387,6 +388,7 @@ class Engine:
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
         self._collect_suggestion()
+        self._paused.clear()  # no generation ends by this
         for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
         if not self.hurried:

@@ -167,6 +167,20 @@ def test_a_changed_value_stays_in_its_range_and_on_its_grid(tmp_path: Path) -> N
     assert population._changed(Choice(("a",)), "a", rng) == "a"
 
 
+def test_a_search_that_its_user_stops_goes_on_with_those_that_waited(tmp_path: Path) -> None:
+    whole = Driver(study_of(tmp_path, name="whole"))
+    train_at_once(whole)
+    driver = Driver(study_of(tmp_path, name="stopped"))
+    train_at_once(driver, most=12)
+    assert driver.engine._paused
+    driver.engine.request_stop()
+    run = driver.end()
+    assert run.count("running") == 0 and run.count("interrupted") > 0 and not generations(driver.study.run_directory)
+    again = Driver(driver.study, past=open_run(driver.study.run_directory))
+    train_at_once(again)
+    assert curves(again.end()) == curves(whole.end())
+
+
 def test_it_runs_through_ray_and_improves_by_copying(ray_cluster: None, tmp_path: Path) -> None:
     study = study_of(
         tmp_path,
