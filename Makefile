@@ -8,9 +8,10 @@ FROM ?=
 FAST ?=
 ONLY ?=
 IMAGE ?= digit.png
+PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help search test chaos bench data train predict report lint lock schema clean
+.PHONY: help search test chaos bench data train predict report serve lint lock schema clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +31,7 @@ test: .venv/ready ## Run the tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 chaos: .venv/ready ## Kill searches at random moments, at length: CHAOS_KILLS=20
-	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest tests/test_chaos.py tests/test_search_faults.py tests/test_data_parallel.py tests/test_storage.py
+	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest tests/test_chaos.py tests/test_search_faults.py tests/test_data_parallel.py tests/test_storage.py tests/test_serve.py
 
 bench: .venv/ready ## Measure speed side by side with the stock libraries: FAST=1 for two minutes, ONLY=trials
 	.venv/bin/python -m benchmarks $(if $(FAST),--size fast) $(addprefix --only=,$(ONLY))
@@ -46,6 +47,9 @@ predict: .venv/ready ## Read a picture with the latest winner: IMAGE=digit.png
 
 report: .venv/ready ## Write report.html and figures of the latest run: RUN=runs/NAME
 	.venv/bin/digitsearch report $(RUN)
+
+serve: .venv/ready ## A page to draw digits on, read by the latest winner: PORT=8000
+	.venv/bin/digitsearch serve $(RUN) --port $(PORT)
 
 lint: .venv/ready ## Check style and types
 	.venv/bin/ruff check .

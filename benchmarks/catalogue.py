@@ -1,6 +1,6 @@
 """All benchmarks by name, in the order in which they are run."""
 
-from benchmarks import accuracy, growth, hand, loop, reports, slots, suggestions, trials, two
+from benchmarks import accuracy, growth, hand, loop, reports, serving, slots, suggestions, trials, two
 from benchmarks.figures import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -13,4 +13,5 @@ BENCHMARKS: dict[str, Benchmark] = {
     "growth": growth.BENCHMARK,
     "suggestions": suggestions.BENCHMARK,
     "hand": hand.BENCHMARK,
+    "serving": serving.BENCHMARK,
 }

@@ -16,12 +16,13 @@ from results import place
 from results.errors import RunError, RunWarning, StorageError
 from search import errors
 from spaces import SpaceError
-from trainables.errors import DataError, ImageError, ModelError
+from trainables.errors import DataError, ExportError, ImageError, ModelError
 
 # Every exception of every folder, and how the process ends for it. A test holds the table to be complete.
 EXIT_CODES: dict[type[Exception], int] = {
     errors.StudyFailed: 1,
     ImageError: 1,
+    ExportError: 1,
     StorageError: 1,
     errors.UsageError: 2,
     errors.StudyError: 2,
@@ -53,12 +54,20 @@ class Format(StrEnum):
     csv = "csv"
 
 
+class ModelFormat(StrEnum):
+    """What a model is exported as."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
 StudyArgument = Annotated[
     str,
     typer.Argument(
         metavar="STUDY", help="A study file, or a built-in study: quickstart, mnist, mnist-small, mnist-best."
     ),
 ]
+ModelArgument = Annotated[Any, typer.Argument(metavar="RUN", help="A run directory, or a model folder.", parser=place)]
 RunArgument = Annotated[
     Any,
     typer.Argument(
@@ -71,6 +80,7 @@ RunOrJobArgument = Annotated[
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the study; repeatable.")
 ]
+HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")]
 AddressOption = Annotated[
     str | None, typer.Option(help="Address of a Ray cluster; else RAY_ADDRESS, else this machine.")
 ]
@@ -269,7 +279,7 @@ def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> N
 @app.command()
 def dashboard(
     run_directory: RunArgument,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8080,
 ) -> None:
     """Show a run in optuna-dashboard, live, until Ctrl-C; nothing can be changed there."""
@@ -319,7 +329,7 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Any, typer.Argument(metavar="RUN", help="A run directory, or a model folder.", parser=place)],
+    model: ModelArgument,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, folders of them, or idx files.")],
     format_: FormatOption = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write a Parquet table here too.")] = None,
@@ -335,6 +345,42 @@ def predict(
         typer.echo(f"{name}: {error}", err=True)
     if table.unreadable:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: ModelArgument,
+    format_: Annotated[ModelFormat, typer.Option("--format", help="Of the file.")] = ModelFormat.onnx,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.  [default: the run's name with .onnx or .pt2, here]")
+    ] = None,
+) -> None:
+    """Write the winner as one file that runs without this project."""
+    from search import show
+    from search.export import export as export_model
+
+    typer.echo(show.exported(export_model(model, format_.value, out)), nl=False)
+
+
+@app.command()
+def serve(
+    model: ModelArgument,
+    host: HostOption = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
+    ray: Annotated[bool, typer.Option("--ray", help="Serve on a Ray cluster, by Ray Serve.")] = False,
+    address: AddressOption = None,
+    replicas: Annotated[int, typer.Option(min=1, help="With --ray: how many processes answer, each on a core.")] = 1,
+) -> None:
+    """Serve the winner: a page to draw digits on, and POST /predict, until Ctrl-C."""
+    from search import serve as server
+    from search import show
+
+    if not ray and (address or replicas > 1):
+        raise errors.UsageError("--address and --replicas are for --ray; add it, or leave them out")
+    serving = server.serving_on_ray(model, host, port, address, replicas) if ray else server.serving(model, host, port)
+    with serving as started:
+        typer.echo(show.serving(started))
+        started.run()
 
 
 @app.command()

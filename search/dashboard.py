@@ -1,6 +1,5 @@
 """optuna-dashboard on a run, live: its pages are served from the log alone, and can change nothing."""
 
-import errno
 import json
 import socket
 import sys
@@ -8,16 +7,15 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from socketserver import ThreadingMixIn
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from results import Place, RunError
 from results.errors import RunWarning
 from results.follow import Follower
-from search.errors import StudyError, UsageError
+from search.errors import StudyError
+from search.listening import is_loopback, listening, name_in, url
 from search.optuna_view import STUDY_ID, RunStorage
 
 _AT_ONCE = 2**16
@@ -29,27 +27,23 @@ class Server(ThreadingMixIn, WSGIServer):
     """An HTTP server of a thread a request.
 
     Args:
-        host: To listen on.
-        port: 0 for any free one.
-
-    Raises:
-        UsageError: It can't listen there.
+        listener: Where it listens.
     """
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int) -> None:
-        try:
-            self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            super().__init__((host, port), _Quiet)
-        except OSError as err:
-            raise UsageError(_why_not(host, port, err)) from err
+    def __init__(self, listener: socket.socket) -> None:
+        address = listener.getsockname()
+        super().__init__(address, _Quiet, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = address[:2]
+        self.setup_environ()
 
     @property
     def url(self) -> str:
         """The page of the run."""
-        host, port = str(self.server_address[0]), self.server_address[1]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}/dashboard/studies/{STUDY_ID}"
+        return f"{url(self.socket)}/dashboard/studies/{STUDY_ID}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that has gone away is no news."""
@@ -60,12 +54,6 @@ class Server(ThreadingMixIn, WSGIServer):
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing of requests."""
-
-
-def _why_not(host: str, port: int, err: OSError) -> str:
-    if err.errno == errno.EADDRINUSE:
-        return f"--port: must be one that is free, got {port}, which is in use; choose another, or 0 for any free one"
-    return f"--host and --port: must be an address of this machine, got {host!r} and {port}: {err.strerror or err}"
 
 
 @contextmanager
@@ -85,10 +73,10 @@ def dashboard(place: Place, host: str, port: int) -> Iterator[Server]:
     follower = Follower(place)
     storage = RunStorage(follower.run, place)
     over = threading.Event()
-    with Server(host, port) as server:
+    with Server(listening(host, port)) as server:
         from optuna_dashboard import wsgi  # seconds, which no mistake has to wait for
 
-        server.set_app(guarded(wsgi(storage), is_loopback=_is_loopback(str(server.server_address[0]))))
+        server.set_app(guarded(wsgi(storage), for_this_machine=is_loopback(str(server.server_name))))
         thread = threading.Thread(target=_follow, args=(follower, storage.take_in, over), name="follow", daemon=True)
         thread.start()
         try:
@@ -109,18 +97,18 @@ def _follow(follower: Follower, take_in: Callable[[Iterable[Any]], None], over: 
             return
 
 
-def guarded(application: Application, *, is_loopback: bool) -> Application:
+def guarded(application: Application, *, for_this_machine: bool) -> Application:
     """Let only those requests through that read.
 
     Args:
         application: Of optuna-dashboard.
-        is_loopback: Whether it is for this machine alone. Then a request must call it by a name of this machine: else
-            a page from elsewhere, whose name leads here, could read along.
+        for_this_machine: Whether it is for this machine alone. Then a request must call it by a name of this machine:
+            else a page from elsewhere, whose name leads here, could read along.
     """
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        name = _host_name(environ.get("HTTP_HOST", ""))
-        if is_loopback and not _is_loopback(name):
+        name = name_in(environ.get("HTTP_HOST", ""))
+        if for_this_machine and not is_loopback(name):
             reason = f"Host must be a name of this machine, like 127.0.0.1, got {name!r}"
             return _refused(environ, start_response, "403 Forbidden", reason)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
@@ -142,17 +130,3 @@ def _refused(environ: dict[str, Any], start_response: Callable[..., Any], status
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Allow", "GET, HEAD")]
     start_response(status, headers)
     return [body]
-
-
-def _host_name(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return host
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return name == "localhost" or ip_address(name).is_loopback
-    except ValueError:
-        return False

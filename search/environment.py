@@ -18,7 +18,7 @@ def describe(sampler: dict[str, Any]) -> dict[str, Any]:
     """
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu_cores": os.cpu_count(),
@@ -28,7 +28,8 @@ def describe(sampler: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of a package; None where it is not installed, as a checkout that is sent to a cluster is not."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,7 +1,8 @@
 """Reading digits from pictures with a trained model."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def read_digits(run: Place, paths: Sequence[Path]) -> Reading:
     """
     from trainables.images import read_images
 
-    trained = _model_of(run)
+    trained = load_model(run)
     reading = Reading([], [], [], [])
     waiting: list[tuple[str, np.ndarray]] = []
     for path in paths:
@@ -56,12 +57,28 @@ def read_digits(run: Place, paths: Sequence[Path]) -> Reading:
     return reading
 
 
-def _model_of(run: Place) -> Any:
-    """The `trainables.model.Model` of a run."""
+def load_model(run: Place) -> Any:
+    """The `trainables.model.Model` of a run, or of a model folder.
+
+    Raises:
+        ModelError: There is none, or not one that reads images.
+    """
     from trainables import model
 
+    with model_folder(run) as folder:
+        return model.load(folder)
+
+
+@contextmanager
+def model_folder(run: Place) -> Iterator[Path]:
+    """A folder on this machine with the model of a run in it, or in its `best/`, for the time of the block.
+
+    Raises:
+        ModelError: Shared storage holds none there.
+    """
     if isinstance(run, Path):
-        return model.load(run)
+        yield run
+        return
     names = run.names()
     at = run / "best" if "best/config.json" in names else run
     if at == run and "config.json" not in names:
@@ -70,7 +87,7 @@ def _model_of(run: Place) -> Any:
         )
     with tempfile.TemporaryDirectory(prefix="digitsearch-model-") as folder:
         at.download("", Path(folder))
-        return model.load(Path(folder))
+        yield Path(folder)
 
 
 def _predict(trained: object, waiting: Sequence[tuple[str, np.ndarray]], reading: Reading) -> None:

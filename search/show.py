@@ -127,7 +127,7 @@ def outcome(ended: Any) -> str:
     ]
     lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}", f"  {me} report {directory}"]
     if "test_accuracy" in metrics:
-        lines.append(f"  {me} predict {directory} digit.png")
+        lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
     return "\n".join(lines)
 
 
@@ -255,6 +255,44 @@ def trained(out: Path, metrics: Mapping[str, Any]) -> str:
     train_s, num_threads = metrics["train_s"], metrics["num_threads"]
     cost = f"training: {train_s:.1f} s on {num_threads} threads, {train_s * num_threads:.1f} core-seconds"
     return f"{found}\n{cost}\nmodel: {out}\nnext:\n  {program()} predict {out} digit.png"
+
+
+_SNIPPETS = {
+    "onnx": """import numpy, onnxruntime
+session = onnxruntime.InferenceSession({path!r})
+images = numpy.zeros((1, {height}, {width}), numpy.uint8)  # one or many, light ink on dark
+probabilities = session.run(None, {{"images": images}})[0]  # a row of {classes} an image""",
+    "torch": """import torch
+program = torch.export.load({path!r}).module()
+images = torch.zeros(1, {height}, {width}, dtype=torch.uint8)  # one or many, light ink on dark
+probabilities = program(images)  # a row of {classes} an image""",
+}
+
+
+def exported(file: Any) -> str:
+    """What `digitsearch export` says of a `trainables.export.Exported`: what was written, and how it is run."""
+    card = file.card
+    opset = f"ONNX, opset {file.opset}" if file.opset else "torch.export"
+    snippet = _SNIPPETS[file.format].format(
+        path=str(file.path), height=card.height, width=card.width, classes=len(card.class_names)
+    )
+    return (
+        f"wrote {file.path}: {opset}, {file.num_bytes:,} bytes\n"
+        f"checked: read again, its probabilities differ from the model's by at most {file.difference:.1g} "
+        f"(n={file.num_images})\n"
+        f"in Python:\n\n{snippet}\n"
+    )
+
+
+def serving(started: Any) -> str:
+    """What `digitsearch serve` says as it begins."""
+    metrics = started.served.metrics
+    model = f"model: {started.served.name}"
+    model += f", {accuracies(metrics)}" if "test_accuracy" in metrics else ""
+    return (
+        f"{model}\npage:  {started.url}/\nAPI:   {started.url}/docs\n"
+        f"try:   curl -F images=@digit.png {started.url}/predict\nCtrl-C ends it"
+    )
 
 
 def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

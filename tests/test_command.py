@@ -63,7 +63,7 @@ def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> N
     verbs = re.findall(r"^  ([a-z]+)  ", type_in("--help").stdout, re.M)
     assert verbs == [
         "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "report", "watch", "dashboard",
-        "train", "predict",
+        "train", "predict", "export", "serve",
         "submit", "jobs", "logs", "stop", "doctor",
     ]  # fmt: skip
     for verb in verbs:
@@ -99,6 +99,7 @@ BAD_STUDIES = [
     (["status", "nothing"], "error: 'nothing' is not a run directory"),
     (["report", "nothing"], "error: 'nothing' is not a run directory"),
     (["predict", "nothing", "x.png"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
+    (["export", "nothing"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
     (["train", "--set", "widht=3"], "error: --set: unknown parameter 'widht'; known: "),
     (["train", "--set", "width=300"], "error: --set: width must lie in {'int': [8, 24], 'log': True, 'when': {'model': ['cnn', 'resnet']}}, got 300\n"),
     (["train", "--set", "hidden=64"], "error: --set: hidden does not apply here, got 64; leave it out\n"),
@@ -326,7 +327,7 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(type_in: Typed, 
         re.match(r"winner: trial \d, validation accuracy 0\.\d{4} \(n=300\), test accuracy 0\.\d{4} \(n=360, ", x)
         for x in lines
     )
-    assert lines[-1].endswith(" predict runs/quickstart digit.png")
+    assert lines[-2].endswith(" predict runs/quickstart digit.png") and lines[-1].endswith(" serve runs/quickstart")
     reached = open_run(tmp_path / "runs" / "quickstart").reaches(0.9999)
     assert typed.returncode == (0 if reached else 4)
     assert reached or typed.stderr == "error: val_accuracy must reach 0.9999; the winner has it not\n"

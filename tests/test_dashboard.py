@@ -174,7 +174,7 @@ class Answer:
 
 def test_every_route_that_would_write_is_refused(run_directory: Path) -> None:
     pages = wsgi(RunStorage(open_run(run_directory), run_directory))
-    application = dashboard.guarded(pages, is_loopback=True)
+    application = dashboard.guarded(pages, for_this_machine=True)
     writing = [route for route in pages.routes if route.method != "GET"]
     assert len(writing) > 15, "optuna-dashboard has other routes now: look at them"
     for route in writing:
@@ -197,11 +197,11 @@ def test_every_route_that_would_write_is_refused(run_directory: Path) -> None:
 )  # fmt: skip
 def test_a_page_from_elsewhere_cannot_read_along(host: str, is_answered: bool, run_directory: Path) -> None:
     pages = wsgi(RunStorage(open_run(run_directory), run_directory))
-    answer = Answer(dashboard.guarded(pages, is_loopback=True), "GET", "/api/studies", host)
+    answer = Answer(dashboard.guarded(pages, for_this_machine=True), "GET", "/api/studies", host)
     assert answer.status == ("200 OK" if is_answered else "403 Forbidden")
     assert (b"winner_score" in answer.body) is is_answered
     # Who asks for another address has said that others may call.
-    assert Answer(dashboard.guarded(pages, is_loopback=False), "GET", "/api/studies", host).status == "200 OK"
+    assert Answer(dashboard.guarded(pages, for_this_machine=False), "GET", "/api/studies", host).status == "200 OK"
 
 
 def asked(url: str) -> Any:

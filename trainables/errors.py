@@ -11,3 +11,7 @@ class ImageError(Exception):
 
 class ModelError(Exception):
     """A model folder can't be loaded."""
+
+
+class ExportError(Exception):
+    """A model's file for other programs does not compute what the model does."""

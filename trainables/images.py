@@ -30,6 +30,9 @@ SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_MEGAPIXELS = 50
 _MAX_PICTURE_MIB = 200
+# Of a progressive JPEG each scan goes over the whole picture again and may take 14 bytes of the file: ten megabytes of
+# them keep a core busy for hours. Encoders write ten.
+_JPEG_SCAN, _MAX_JPEG_SCANS = b"\xff\xda", 100
 _MAX_IDX_MIB = 1024  # the largest such file of the MNIST family, EMNIST by class, has 522
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -177,36 +180,45 @@ def read_picture(path: Path) -> UInt8:
     return decode_picture(_read_bytes(path, _MAX_PICTURE_MIB))
 
 
-def decode_picture(content: bytes) -> UInt8:
+def decode_picture(
+    content: bytes, *, max_megapixels: float = _MAX_MEGAPIXELS, formats: tuple[str, ...] = _FORMATS
+) -> UInt8:
     """The grey levels, uint8 (H, W), of a picture file's bytes (PNG, JPEG and other common formats).
 
     Turned upright as its EXIF data say; what is transparent becomes white; of an animation the first frame.
 
+    Args:
+        content: Of the file.
+        max_megapixels: Larger ones are refused before they are unpacked.
+        formats: By Pillow's names, of those that are read here.
+
     Raises:
-        ImageError: The bytes are no picture, a damaged one, or one of more than 50 megapixels.
+        ImageError: The bytes are no picture, a damaged one, or a larger one.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not content:
         raise ImageError("must be a picture, got an empty file")
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as picture:
+        with Image.open(BytesIO(content), formats=formats) as picture:
             megapixels = picture.width * picture.height / 1e6
-            if megapixels > _MAX_MEGAPIXELS:
-                raise ImageError(_too_large(f"{megapixels:.0f}"))
+            if megapixels > max_megapixels:
+                raise ImageError(_too_large(max_megapixels, f"{megapixels:.3g}"))
+            if picture.format == "JPEG" and content.count(_JPEG_SCAN) > _MAX_JPEG_SCANS:
+                raise ImageError(f"must have at most {_MAX_JPEG_SCANS} scans as a JPEG file, got more; save it anew")
             return _grey(ImageOps.exif_transpose(picture))
     except ImageError:
         raise
     except UnidentifiedImageError as err:
-        raise ImageError(f"must be a picture ({', '.join(_FORMATS)}), got something else or a damaged one") from err
+        raise ImageError(f"must be a picture ({', '.join(formats)}), got something else or a damaged one") from err
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-        raise ImageError(_too_large("far more")) from err
+        raise ImageError(_too_large(max_megapixels, "far more")) from err
     except Exception as err:  # Pillow's readers let any exception through on damaged files
         raise ImageError(f"must be a whole picture, got a damaged or truncated one ({err})") from err
 
 
-def _too_large(got: str) -> str:
-    return f"must have at most {_MAX_MEGAPIXELS} megapixels, got {got}; scale it down"
+def _too_large(most: float, got: str) -> str:
+    return f"must have at most {most:.3g} megapixels, got {got}; scale it down"
 
 
 def _grey(picture: Image.Image) -> UInt8:

@@ -103,7 +103,7 @@ def load(folder: Path) -> Model:
     Raises:
         ModelError: There is none, or it is damaged.
     """
-    folder = folder / "best" if (folder / "best").is_dir() else folder
+    folder = _innermost(folder)
     if not (folder / _CONFIG).is_file():
         raise ModelError(
             f"{str(folder)!r} must be a model folder with {_WEIGHTS} and {_CONFIG}; "
@@ -123,6 +123,28 @@ def load(folder: Path) -> Model:
         return make(card, load_file(folder / _WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as err:
         raise ModelError(f"{str(folder)!r} is damaged: {type(err).__name__}: {str(err).splitlines()[0]}") from err
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What metrics.json of a model folder, or of the `best/` of a run directory, says; nothing if there is none.
+
+    Raises:
+        ModelError: It is damaged.
+    """
+    path = _innermost(folder) / _METRICS
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as err:
+        raise ModelError(f"{str(path)!r} is damaged: {type(err).__name__}: {str(err).splitlines()[0]}") from err
+    if not isinstance(said, dict):
+        raise ModelError(f"{str(path)!r} is damaged: it must hold a mapping")
+    return said
+
+
+def _innermost(folder: Path) -> Path:
+    return folder / "best" if (folder / "best").is_dir() else folder
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
