@@ -35,9 +35,9 @@ _PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 _LARGEST = 2**53
 _Text = str | None
 FIELDS: dict[str, dict[str, Any]] = {
-    "study_started": {"schema": int, "study": dict, "parameters": dict},
+    "study_started": {"schema": int, "study": dict, "parameters": dict, "warm_start": list | None},
     "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
-    "trial_suggested": {"number": int, "config": dict, "seed": int},
+    "trial_suggested": {"number": int, "config": dict, "seed": int, "repeat_of": int | None},
     "trial_started": {"number": int, "attempt": int, "epoch": int},
     "epoch_reported": {
         "number": int, "attempt": int, "epoch": int, "epoch_s": float, "node": str, "metrics": dict,
@@ -48,21 +48,26 @@ FIELDS: dict[str, dict[str, Any]] = {
         "number": int, "state": str, "stop_reason": str, "error_kind": _Text, "error": _Text, "log_tail": _Text,
         "suggesting": int | None,
     },
+    "generation_ended": {"epoch": int, "copies": list},
     "checkpoints_dropped": {"paths": list, "reason": str},
     "winner_chosen": {"number": int, "epoch": int, "metrics": dict},
     "study_ended": {"reason": str},
 }  # fmt: skip
 MEANINGS: dict[str, str] = {
     "study_started": "A run has begun. `study` is resolved, as in study.yaml; `parameters` gives the type of each "
-    "parameter's column: int, float, bool or text.",
+    "parameter's column: int, float, bool or text. `warm_start` has for each earlier run its address in `run`, what it "
+    "gave in `trials` as `[{config, value}, …]`, and in `dropped` what did not fit.",
     "study_resumed": "Another session of the run has begun. `set_aside` has the numbers of the trials that a changed "
     "space leaves out: they stay in the tables, and count for nothing else.",
-    "trial_suggested": "The sampler has suggested a configuration.",
-    "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings; 0 from scratch.",
-    "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved, or is null.",
+    "trial_suggested": "The sampler has suggested a configuration. `repeat_of` is the number of the trial that has the "
+    "same one, if its result is to be taken; or null.",
+    "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings; 0: from scratch.",
+    "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved; or null.",
     "attempt_failed": "The attempt came to nothing, and the trial will be tried again.",
     "trial_ended": "A trial has ended, for good unless it is interrupted. `suggesting` is the number of the suggestion "
     "that was being made, and does not know of this end; or null.",
+    "generation_ended": "Of a population: all have come to an epoch. `copies` says who goes on from whose checkpoint, as "
+    "`[{number, source, config, checkpoint}, …]`; what the checkpoint holds is then the trial's at that epoch.",
     "checkpoints_dropped": "Checkpoints are about to be deleted, or were found to be damaged.",
     "winner_chosen": "The winner has been evaluated and written to best/. `metrics` are those of best/metrics.json.",
     "study_ended": "A session has ended.",
@@ -289,9 +294,8 @@ def _check_fields(event: Event, where: str) -> None:
 def called(kind: Any) -> str:
     """What a message calls the type of a field."""
     names = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
-    return names.get(kind) or {_Text: "text or null", int | None: "a whole number or null"}.get(
-        kind, "an object or null"
-    )
+    others = {_Text: "text or null", int | None: "a whole number or null", list | None: "a list or null"}
+    return names.get(kind) or others.get(kind, "an object or null")
 
 
 def _drop_torn_line(path: Path) -> None:

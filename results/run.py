@@ -38,6 +38,8 @@ class Trial:
     number: int
     config: Mapping[str, Value]
     seed: int
+    copied_from: int | None = None  # the trial from whose checkpoint it went on, in a population
+    repeat_of: int | None = None  # the trial of the same configuration whose result it takes
     counts: bool = True  # False once a resume has changed the space so that it lies outside
     state: str | None = None
     stop_reason: str | None = None
@@ -49,7 +51,7 @@ class Trial:
     num_nodes_lost: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    unknown_to: int | None = None  # the suggestion that was being made as it ended
+    known_from: int | None = None  # the first suggestion that knows of its end
     node: str | None = None
     epochs: list[Epoch] = field(default_factory=list)
 
@@ -70,9 +72,11 @@ class Run:
 
     study: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+    warm_start: list[dict[str, Any]] = field(default_factory=list)  # as study_started has it
     trials: dict[int, Trial] = field(default_factory=dict)
     winner: dict[str, Any] | None = None
     ended: str | None = None
+    generation: int = 0  # the epoch at which the last generation of a population ended
     started_at: datetime | None = None
     searched_s: float = 0.0
     num_failures_in_a_row: int = 0
@@ -119,6 +123,10 @@ class Run:
         values = {epoch.epoch: epoch.metrics.get(self.metric, math.nan) for epoch in trial.epochs}
         return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
+    def origin(self, trial: Trial) -> Trial:
+        """The trial that was trained for this one's result: itself, or the one that it repeats."""
+        return trial if trial.repeat_of is None else self.trials[trial.repeat_of]
+
     def ranking(self) -> list[Trial]:
         """The finished trials, best first; of equal ones the earlier. Only they had the whole budget."""
         sign = -1.0 if self.study["objective"]["mode"] == "max" else 1.0
@@ -154,6 +162,7 @@ class Run:
     def _study_started(self, event: Event, at: datetime) -> None:
         _check_study(event["study"])
         self.study, self.parameters = event["study"], event["parameters"]
+        self.warm_start = event.get("warm_start") or []
         self.started_at = at
         self.sessions.append((at, at))
 
@@ -174,12 +183,13 @@ class Run:
                 trial.state = "interrupted"
 
     def _trial_suggested(self, event: Event, at: datetime) -> None:
-        self.trials[event["number"]] = Trial(event["number"], event["config"], event["seed"])
+        number = event["number"]
+        self.trials[number] = Trial(number, event["config"], event["seed"], repeat_of=event.get("repeat_of"))
 
     def _trial_started(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
         trial.state, trial.stop_reason, trial.ended_at = "running", None, None
-        trial.attempts = event["attempt"]
+        trial.attempts, trial.repeat_of = event["attempt"], None
         trial.started_at = trial.started_at or at
         # What was trained after the checkpoint that this attempt starts from is trained again.
         trial.epochs = [epoch for epoch in trial.epochs if epoch.epoch <= event["epoch"]]
@@ -215,7 +225,8 @@ class Run:
         trial = self.trials[event["number"]]
         trial.state, trial.stop_reason = event["state"], event["stop_reason"]
         trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
-        trial.ended_at, trial.unknown_to = at, event.get("suggesting")
+        suggesting = event.get("suggesting")
+        trial.ended_at, trial.known_from = at, len(self.trials) if suggesting is None else suggesting + 1
         if trial.state == "failed":
             self.num_failures_in_a_row += 1
         elif trial.state in ("finished", "stopped"):
@@ -230,6 +241,17 @@ class Run:
         best = self.value(self._best)
         assert best is not None, "the best trial has a value"
         return self.better(value, best) or (value == best and trial.number < self._best.number)
+
+    def _generation_ended(self, event: Event, at: datetime) -> None:
+        self.generation = event["epoch"]
+        for copy in event["copies"]:
+            trial, source, saved = self.trials[copy["number"]], self.trials[copy["source"]], copy["checkpoint"]
+            if not re.fullmatch(_CHECKPOINT, saved["path"]):
+                raise ValueError(f"a checkpoint has another name, got {saved['path']!r}")
+            trial.config, trial.copied_from = copy["config"], source.number
+            # What it goes on from is no longer its own: the last row says so too, else it would praise lost weights.
+            last = trial.epochs[-1]
+            last.metrics, last.checkpoint, last.sha256 = source.epochs[-1].metrics, saved["path"], saved["sha256"]
 
     def _checkpoints_dropped(self, event: Event, at: datetime) -> None:
         for path in event["paths"]:
@@ -266,7 +288,7 @@ def _wider(kind: str, other: str) -> str:
 
 _HANDLERS = {name.removeprefix("_"): getattr(Run, name) for name in (
     "_study_started", "_study_resumed", "_trial_suggested", "_trial_started", "_epoch_reported", "_attempt_failed",
-    "_trial_ended", "_checkpoints_dropped", "_winner_chosen", "_study_ended",
+    "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_winner_chosen", "_study_ended",
 )}  # fmt: skip
 
 # Anything that looks at a run as it goes on: called with the run and the event that has just been applied.

@@ -53,6 +53,14 @@ TRIALS = (
     Column("number", pa.int64(), "The trial's number, from 0, in the order of suggestion."),
     Column("state", pa.string(), "Where the trial stands: running, finished, stopped, failed or interrupted."),
     Column("stop_reason", pa.string(), "Why it ended.", null=_NO_END),
+    Column(
+        "copied_from", pa.int64(), "The trial whose checkpoint it went on from last, in a population.",
+        null="where it has gone its own way",
+    ),
+    Column(
+        "repeat_of", pa.int64(), "The trial that has the same configuration, whose result it took.",
+        null="where it was trained itself",
+    ),
     Column("error_kind", pa.string(), "The kind of the failure.", null=_NO_FAILURE),
     Column("error", pa.string(), "The failure in a sentence.", null=_NO_FAILURE),
     Column(
@@ -97,6 +105,8 @@ def trials_table(run: Run) -> pa.Table:
         "number": [t.number for t in trials],
         "state": [t.state for t in trials],
         "stop_reason": [t.stop_reason for t in trials],
+        "copied_from": [t.copied_from for t in trials],
+        "repeat_of": [t.repeat_of for t in trials],
         "error_kind": [t.error_kind for t in trials],
         "error": [t.error for t in trials],
         "log_tail": [t.log_tail for t in trials],

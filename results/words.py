@@ -11,6 +11,7 @@ STOP_REASONS: dict[str, str] = {
     "max_epochs": "finished: it had all of `early_stop.max_epochs`",
     "returned": "finished: its function returned before that",
     "early_stop": "stopped: others did better at the same rung",
+    "repeat": "stopped: another trial has the same configuration, and its result was taken; see `repeat_of`",
     "nan": "stopped: it reported nan or infinity, and `failures.nan` is `prune`",
     "budget": "stopped: `budget.wall` was used up",
     "target": "stopped: another trial reached `objective.target`",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # A stopped function ends at its next report; one that does not within this time gets its process replaced.
 _PATIENCE_S = 2.0
+# So often a slot asks for something to do, where it has to wait for other trials to end.
+_IDLE_S = 0.05
 _WORKERS_PATIENCE_S = 20.0  # Ray Train takes some seconds to end them
 
 
@@ -58,6 +60,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._slate = CleanSlate(terms.num_threads)
         self._node = ray.util.get_node_ip_address()
         self._next: Mapping[str, Any] | None = None
+        self._rests = False
         self._session: Session | None = None
         self._lost: WorkersLost | None = None
         self._number = -1  # of the trial that it trains, or trained last
@@ -86,9 +89,9 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._clear()
         return True
 
-    def assign(self, assignment: Mapping[str, Any]) -> None:
-        """What the next step is to begin."""
-        self._next = assignment
+    def assign(self, assignment: Mapping[str, Any] | None) -> None:
+        """What the next step is to begin; None to let go of the last trial, and wait."""
+        self._next, self._rests = assignment, assignment is None
 
     def step(self) -> dict[str, Any]:
         """Begin the trial that has been assigned, or give what the running one has reported.
@@ -107,7 +110,11 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             return {"began": True}
         if self._lost:
             raise self._lost
+        if self._rests:
+            self._clear()
+            self._rests = False
         if self._session is None:
+            time.sleep(_IDLE_S)
             return {"idle": True}
         self._arm()
         reports = self._session.next()

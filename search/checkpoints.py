@@ -33,6 +33,9 @@ class Checkpoints(Protocol):
     def fetched(self, name: str) -> AbstractContextManager[Path]:
         """A folder on this machine that holds it, for the time of the block; not to be written."""
 
+    def copy(self, name: str, to: str) -> dict[str, str]:
+        """Make one checkpoint of another's content; gives what `publish` gives."""
+
     def delete(self, names: Sequence[str]) -> None:
         """Delete checkpoints, after the log has said so."""
 
@@ -79,6 +82,9 @@ class InFolder:
     def fetched(self, name: str) -> Iterator[Path]:
         yield self._run_directory / name
 
+    def copy(self, name: str, to: str) -> dict[str, str]:
+        return _copied(self, name, to)
+
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
             if not self._is_inside(name):
@@ -124,6 +130,9 @@ class InStorage:
             self._storage.download(name, Path(folder))
             yield Path(folder)
 
+    def copy(self, name: str, to: str) -> dict[str, str]:
+        return _copied(self, name, to)
+
     def delete(self, names: Sequence[str]) -> None:
         assert self._later is not None, "only a driver deletes"
         # A log that still names what is gone would have a resume take it for damaged.
@@ -135,6 +144,13 @@ class InStorage:
         self.delete(sorted(names - _known(run)))
         assert self._later is not None, "only a driver deletes"
         self._later(lambda: self._storage.delete_empty_folders("checkpoints"))
+
+
+def _copied(checkpoints: Checkpoints, name: str, to: str) -> dict[str, str]:
+    with checkpoints.fetched(name) as folder, tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as around:
+        written = Path(around) / "checkpoint"
+        shutil.copytree(folder, written)
+        return checkpoints.publish(to, written)
 
 
 def _known(run: Run) -> set[str]:

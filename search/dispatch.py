@@ -207,7 +207,7 @@ class _Bridge:
         """Take in what a slot's actor gave, and say whether the slot has nothing more to do."""
         assignment = self._assignments.get(slot)
         if assignment is None:
-            return True
+            return not (self._assign_next(slot) or self._rest(slot))
         if "began" in result:
             self.call(lambda: self.engine.started(assignment), None)
             return False
@@ -216,7 +216,7 @@ class _Bridge:
         if not self.call(lambda: any(self.engine.reported(assignment, report) for report in reports), True):
             return False
         self._forget(slot, assignment)
-        return not self._assign_next(slot)
+        return not (self._assign_next(slot) or self._rest(slot))
 
     def broke_off(self, err: Exception) -> None:
         """Tune has broken off and has ended its actors: who was killed is lost, the others go on where they were."""
@@ -245,6 +245,13 @@ class _Bridge:
         self._assignments[slot] = assignment
         # Calls of an actor are done in their order: this one before the step that Tune is about to ask for.
         self._actors[slot].assign.remote(assignment)
+        return True
+
+    def _rest(self, slot: str) -> bool:
+        """Have a slot wait for something to do, if there will be something."""
+        if not self.call(lambda: self.engine.waits, False):
+            return False
+        self._actors[slot].assign.remote(None)
         return True
 
     def _forget(self, slot: str, assignment: Mapping[str, Any]) -> None:

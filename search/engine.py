@@ -1,5 +1,6 @@
 """The search itself: decides what is tried, stopped, tried again and recorded. Knows nothing of Ray."""
 
+import json
 import math
 import time
 import warnings
@@ -13,12 +14,13 @@ from results import Epoch, Event, EventLog, Run, Trial, View
 from results.errors import RunWarning
 from results.tables import TableWriter
 from search.checkpoints import Checkpoints
-from search.early_stop import SuccessiveHalving
+from search.early_stop import rungs, stopping
 from search.limits import Limits
+from search.population import Population
 from search.retention import Retention
 from search.seeds import derived
-from search.study import Study, duration_text
-from search.suggest import Suggester
+from search.study import LAG, Study, duration_text
+from search.suggest import Suggester, known_from
 
 # How a trial that was running is recorded when the search ends for one of these reasons; for any other one it has
 # been given up on, and is `stopped`.
@@ -66,24 +68,39 @@ class Engine:
         self._views = list(views)
         self._tables = TableWriter(run_directory)
         # A suggestion that was being made when the driver died is made again of what it knew.
-        self._untold = [t for t in run.trials.values() if t.ended and t.counts and t.unknown_to == len(run.trials)]
+        self._untold = [t for t in run.trials.values() if t.ended and t.counts and not self._is_known(t)]
         self._suggester = Suggester(study, run, untold=[trial.number for trial in self._untold])
-        self._halving = SuccessiveHalving(study.early_stop, study.objective.mode)
+        self._population = Population(study) if study.early_stop.name == "pbt" else None
+        self._generations = set(rungs(study.early_stop))
+        self._paused: set[int] = set()  # trials of a population that wait for the others
+        self._num_settled = 0  # so many trials, from the first on, have ended or count for nothing
+        self._trained: dict[str, int] = {}  # configuration -> the trial that is trained with it
+        self._repeats: dict[int, list[int]] = {}  # trial -> those that wait for its result
+        self._most = min(study.budget.trials, self._suggester.most)
+        self._stopping = stopping(study)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
         self._coming: Future[dict[str, Any]] | None = None  # the next suggestion, being made
-        self._again = deque(trial.number for trial in run.trials.values() if not trial.ended and trial.counts)
+        self._again: deque[int] = deque()
         self._live: dict[int, float | None] = {}  # number -> when its attempt began, on the monotonic clock
         given_up = set()
         for epoch in _in_order(run):
             value = epoch.metrics.get(run.metric, math.nan)
-            if math.isfinite(value) and self._halving.gives_up(epoch.number, epoch.epoch, value):
+            if math.isfinite(value) and self._stopping.gives_up(epoch.number, epoch.epoch, value):
                 given_up.add((epoch.number, epoch.epoch))
         if self._untold:
             self._begin_suggestion()
             self._tell()
+        for trial in [trial for trial in run.trials.values() if trial.counts]:
+            if not trial.ended and self._ends_generation(trial):
+                self._paused.add(trial.number)
+            elif not trial.ended:
+                self._take_up(trial, self._again)
+            elif trial.repeat_of is None:
+                self._trained[_key(trial.config)] = trial.number
         for trial in [run.trials[number] for number in self._again if run.trials[number].epochs]:
             self._settle(trial, (trial.number, trial.epochs[-1].epoch) in given_up)
+        self._maybe_end_generation()
         self._tables.write(run)
 
     def _settle(self, trial: Trial, given_up: bool) -> None:
@@ -95,7 +112,7 @@ class Engine:
             self._end(trial, "finished", "max_epochs")
         elif given_up:
             self._end(trial, "stopped", "early_stop")
-        if trial.ended:
+        if trial.ended and trial.number in self._again:
             self._again.remove(trial.number)
 
     def record(self, event: str, /, **facts: Any) -> None:
@@ -121,7 +138,24 @@ class Engine:
         """How many trials a free slot could begin now, one after another."""
         if self.reason_to_end():
             return 0
-        return len(self._again) + len(self._ready) + max(self._study.budget.trials - len(self.run.trials), 0)
+        return len(self._again) + len(self._ready) + self._num_open
+
+    @property
+    def waits(self) -> bool:
+        """Whether a slot that has nothing to do will have something once others have ended."""
+        more = len(self.run.trials) < self._most or bool(self._paused)
+        return more and not self.num_to_begin and not self.reason_to_end()
+
+    @property
+    def _num_open(self) -> int:
+        """How many suggestions can be made now: a deterministic one waits for all trials that it is to know of."""
+        most = self._most
+        if self._study.sampler.deterministic:
+            trials = self.run.trials
+            while (trial := trials.get(self._num_settled)) and (trial.ended or not trial.counts):
+                self._num_settled += 1
+            most = min(most, self._num_settled + LAG)
+        return max(int(most) - len(self.run.trials), 0)
 
     def prepare(self) -> None:
         """Have suggestions made while trials run, one for each slot, so that none waits for it."""
@@ -131,7 +165,7 @@ class Engine:
             self._begin_suggestion()
 
     def _begin_suggestion(self) -> None:
-        if self._coming is None and len(self.run.trials) < self._study.budget.trials:
+        if self._coming is None and self._num_open:
             self._coming = self._suggester.begin(len(self.run.trials))
 
     def _collect_suggestion(self) -> None:
@@ -142,16 +176,35 @@ class Engine:
         config = coming.result()
         number = len(self.run.trials)
         seed = derived(self._study.sampler.seed, "trial", number)
-        self.record("trial_suggested", number=number, config=config, seed=seed)
-        self._ready.append(number)
+        # In a population a trial does not keep its configuration: there is no result of it to take.
+        reuse = self._study.sampler.repeats == "reuse" and self._population is None
+        repeat_of = self._trained.get(_key(config)) if reuse else None
+        self.record("trial_suggested", number=number, config=config, seed=seed, repeat_of=repeat_of)
+        self._take_up(self.run.trials[number], self._ready)
         self._tell()
+
+    def _take_up(self, trial: Trial, queue: deque[int]) -> None:
+        """Have a trial trained in its turn, or give it the result of the one that it repeats."""
+        origin = self.run.origin(trial)
+        if origin is trial or (origin.ended and not _is_result(origin)):
+            self._trained[_key(trial.config)] = trial.number
+            queue.append(trial.number)
+        elif origin.ended:
+            self._end(trial, "stopped", "repeat")
+        else:
+            self._repeats.setdefault(origin.number, []).append(trial.number)
 
     def _tell(self) -> None:
         """Tell the sampler of the trials that have ended, unless it is at work: then it is told when it is done."""
         if self._coming is None:
-            while self._untold:
-                trial = self._untold.pop(0)
-                self._suggester.tell(trial.number, str(trial.state), self.run.value(trial), self.run.curve(trial))
+            known = {trial.number: trial for trial in self._untold if self._is_known(trial)}
+            self._untold = [trial for trial in self._untold if trial.number not in known]
+            for trial in known.values():
+                self._suggester.tell(trial)
+
+    def _is_known(self, trial: Trial) -> bool:
+        """Whether the next suggestion knows of a trial's end."""
+        return known_from(trial, self._study.sampler) <= len(self.run.trials)
 
     def next_assignment(self) -> dict[str, Any] | None:
         """What the next free slot should train; None if there is nothing (left) to begin.
@@ -163,7 +216,7 @@ class Engine:
         if self._again:
             trial = self.run.trials[self._again.popleft()]
         else:
-            if not self._ready:
+            while not self._ready and (self._coming or self._num_open) and not self.reason_to_end():
                 self._begin_suggestion()
                 self._collect_suggestion()
             if not self._ready:
@@ -236,9 +289,55 @@ class Engine:
             self._end(trial, "finished", "max_epochs" if whole else "returned")
         elif self.reason_to_end():
             self._break_off(trial, str(self.reason_to_end()))
+        elif self._ends_generation(trial):
+            self._pause(trial)
+            return True
         else:
             self._drop(self._retention.after_report(trial))
         return trial.state != "running"
+
+    def _ends_generation(self, trial: Trial) -> bool:
+        """Whether a trial of a population has come to where it waits for the others."""
+        last = trial.epochs[-1].epoch if trial.epochs else 0
+        return self._population is not None and last in self._generations and last > self.run.generation
+
+    def _pause(self, trial: Trial) -> None:
+        last = trial.epochs[-1]
+        if last.checkpoint is None:
+            must = "a training function must hand `trial.report` a `save`, for pbt to go on from"
+            self._failed(trial, "no_checkpoint", f"{must}, got none at epoch {last.epoch}")
+            return
+        self._drop(self._retention.after_report(trial))
+        self._live.pop(trial.number, None)
+        self._paused.add(trial.number)
+        self._maybe_end_generation()
+
+    def _maybe_end_generation(self) -> None:
+        """Once all that train have come to the end of a generation, have the worst go on from the best."""
+        if not self._paused or len(self.run.trials) < self._most or self.reason_to_end():
+            return
+        trials = [trial for trial in self.run.trials.values() if trial.counts and not trial.ended]
+        if self._paused != {trial.number for trial in trials}:
+            return
+        assert self._population is not None
+        epoch = trials[0].epochs[-1].epoch
+        values = {trial.number: trial.epochs[-1].metrics[self.run.metric] for trial in trials}
+        copies = self._population.copies(epoch, values, {trial.number: trial.config for trial in trials})
+        facts = [
+            {
+                "number": copy.number,
+                "source": copy.source,
+                "config": copy.config,
+                "checkpoint": self._checkpoints.copy(
+                    str(self.run.trials[copy.source].epochs[-1].checkpoint),
+                    f"checkpoints/trial-{copy.number:04d}/epoch-{epoch:04d}",
+                ),
+            }
+            for copy in copies
+        ]
+        self.record("generation_ended", epoch=epoch, copies=facts)
+        self._again.extend(sorted(self._paused))
+        self._paused.clear()
 
     def given_back(self, assignment: Mapping[str, Any]) -> None:
         """An assignment could not begin for a reason that has nothing to do with it; it comes first next time."""
@@ -289,6 +388,7 @@ class Engine:
     def finish(self, reason: str) -> None:
         """End the session: no trial stays running, the tables are whole."""
         self._collect_suggestion()
+        self._paused.clear()  # no generation ends by this
         for trial in [trial for trial in self.run.trials.values() if trial.counts and trial.state == "running"]:
             self._break_off(trial, reason)
         if not self.hurried:
@@ -304,7 +404,7 @@ class Engine:
 
     def _gives_up(self, trial: Trial, report: Mapping[str, Any]) -> bool:
         value = report["metrics"][self.run.metric]
-        return self._halving.gives_up(trial.number, report["epoch"], value)
+        return self._stopping.gives_up(trial.number, report["epoch"], value)
 
     def _diverged(self, trial: Trial, report: Mapping[str, Any]) -> None:
         name, value = next((n, v) for n, v in report["metrics"].items() if not math.isfinite(v))
@@ -330,6 +430,10 @@ class Engine:
         self._drop(self._retention.after_end(trial))
         if trial.ended:
             self.limits.ended(trial)
+            for number in self._repeats.pop(trial.number, ()):
+                self._take_up(self.run.trials[number], self._ready)
+            self._paused.discard(trial.number)
+            self._maybe_end_generation()
 
     def _drop(self, paths: Sequence[str], reason: str = "not needed") -> None:
         if paths:
@@ -337,6 +441,16 @@ class Engine:
             self.record("checkpoints_dropped", paths=list(paths), reason=reason)
             if reason != "damaged":  # the next attempt makes it anew, under its name: no deletion may meet that one
                 self._checkpoints.delete(paths)
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    """The same for the same configuration; a text, since 1 and true are two options and the same key."""
+    return json.dumps(config, sort_keys=True)
+
+
+def _is_result(trial: Trial) -> bool:
+    """Whether an ended trial's result is that of its configuration, and not of a crash or of a search that ended."""
+    return trial.state == "finished" or trial.stop_reason in ("early_stop", "nan")
 
 
 def _in_order(run: Run) -> list[Epoch]:

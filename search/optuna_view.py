@@ -1,7 +1,7 @@
 """A run in Optuna's terms: its trials as Optuna's own, and a storage for all that reads studies and changes none."""
 
 import copy
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy  # what a storage must give has no public name
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from results import Event, Place, Run, Trial
 from search.errors import UsageError
@@ -55,14 +55,15 @@ def frozen(
     """
     trial = run.trials[number]
     state = TrialState.RUNNING if untold else _state(run, trial, may_go_on)
+    origin = run.origin(trial) if state.is_finished() else trial
     began_at, ended_at = _times(run, trial, state)
     # Of a trial that was set aside nothing holds in the changed space: only its number is taken.
-    config, curve = (dict(trial.config), run.curve(trial)) if trial.counts else ({}, {})
+    config, curve = (dict(trial.config), run.curve(origin)) if trial.counts else ({}, {})
     return FrozenTrial(
         number=number,
         trial_id=number,
         state=state,
-        value=_value(run, trial, state),
+        value=_value(run, origin, state),
         datetime_start=began_at,
         datetime_complete=ended_at,
         params=config,
@@ -74,10 +75,22 @@ def frozen(
     )
 
 
+def earlier(trials: Sequence[Mapping[str, Any]], study: Study) -> list[FrozenTrial]:
+    """Finished trials of an earlier run, each with `config` and `value`, as trials of this study."""
+    return [
+        create_trial(
+            value=trial["value"],
+            params=dict(trial["config"]),
+            distributions={name: _distribution(study.space.parameters[name]) for name in trial["config"]},
+        )
+        for trial in trials
+    ]
+
+
 def _state(run: Run, trial: Trial, may_go_on: TrialState) -> TrialState:
     if not trial.counts or (trial.state == "finished" and run.value(trial) is None):
         return TrialState.FAIL
-    return may_go_on if trial.state in (None, "interrupted") else STATES[trial.state]
+    return may_go_on if trial.state in (None, "interrupted") else STATES[str(run.origin(trial).state)]
 
 
 def _value(run: Run, trial: Trial, state: TrialState) -> float | None:

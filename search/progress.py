@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results import Event, Run, Trial
+from search import warm_start
 
 
 class Progress:
@@ -41,6 +42,9 @@ class Progress:
         kind = event["event"]
         if kind == "trial_ended" and (not self._live or event["state"] == "failed"):
             self._console.print(ended_line(run, run.trials[event["number"]]), soft_wrap=True, highlight=False)
+        elif kind == "study_started":
+            for taken in run.warm_start:
+                self._console.print(warm_start.told(taken), soft_wrap=True, highlight=False)
         elif kind == "study_resumed":
             self._console.print(taken_up_line(run), soft_wrap=True, highlight=False)
         elif kind == "checkpoints_dropped" and event["reason"] == "damaged":
@@ -100,6 +104,8 @@ def ended_line(run: Run, trial: Trial) -> str:
     start = f"trial {trial.number} of {planned}: {trial.state}"
     if trial.state == "failed":
         return f"{start}, {trial.error_kind}: {trial.error}; the search goes on"
+    if trial.repeat_of is not None:
+        return f"{start} (repeat of trial {trial.repeat_of}); best so far {_best_text(run)}"
     num_epochs = trial.epochs[-1].epoch if trial.epochs else 0
     value = run.value(trial)
     figure = f", {run.metric} {value:.4f}" if value is not None else ""

@@ -4,14 +4,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, StorageError, stored_log
 from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
-from search import environment
+from search import environment, samplers
 from search.errors import UsageError
 from search.study import Study
 from spaces import Choice, Int, Parameter, SpaceError
@@ -72,12 +73,13 @@ def _is_there(study: Study) -> UsageError:
     )
 
 
-def create(study: Study, directory: Path) -> tuple[EventLog, Run, Event]:
+def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]] = ()) -> tuple[EventLog, Run, Event]:
     """Make the run directory of a study: its log, held by this process, the run, and the event that began it.
 
     Args:
         study: What is to be searched.
         directory: The working copy of its run directory.
+        warm_start: What earlier runs give, as `search.warm_start.taken` has it.
 
     Raises:
         UsageError: It can't be made; nothing is left behind.
@@ -93,7 +95,8 @@ def create(study: Study, directory: Path) -> tuple[EventLog, Run, Event]:
         log, run = open_log(place, directory), Run()
         if log_path(directory).stat().st_size:
             raise _is_there(study)
-        event = log.append("study_started", schema=SCHEMA, study=study.to_mapping(), parameters=_columns(study))
+        facts = {"study": study.to_mapping(), "parameters": _columns(study), "warm_start": list(warm_start)}
+        event = log.append("study_started", schema=SCHEMA, **facts)
         run.apply(event)
     except BaseException as err:
         if log:
@@ -127,10 +130,8 @@ def _fits(study: Study, config: dict[str, object]) -> bool:
 
 
 def _write_about(study: Study, directory: Path) -> None:
-    from search.suggest import sampler_arguments
-
     _write_whole(directory / "study.yaml", study.to_yaml())
-    about = environment.describe({**study.sampler.model_dump(), **sampler_arguments(study.sampler)})
+    about = environment.describe({**study.sampler.model_dump(), **samplers.arguments(study.sampler)})
     _write_whole(directory / "environment.json", json.dumps(about, indent=2) + "\n")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
+from search import samplers, warm_start
 from search.errors import NoTrialSucceeded, StudyError, StudyFailed
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
@@ -72,6 +73,7 @@ def run(
 
     Raises:
         UsageError: The run directory exists already or can't be made.
+        RunError: What `sampler.warm_start` names is no run.
         StudyError: The workload, its data or its space can't be imported, or fail; or its data can't be shared.
         DataError: The data set is not there.
         ClusterError: There is no cluster, or it lacks what a trial asks for.
@@ -81,7 +83,8 @@ def run(
     place = study.run_directory
     with _explained(place), working_copy(place) as directory:
         check_new(study)
-        return _session(study, place, directory, lambda: create(study, directory), address, wait_for_nodes, views)
+        begin = partial(create, study, directory, warm_start.taken(study))
+        return _session(study, place, directory, begin, address, wait_for_nodes, views)
 
 
 def resume(
@@ -157,6 +160,7 @@ def _session(
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         workloads.check(study)
+        samplers.check_installed(study.sampler)
         # Ray takes seconds to start, most of them waiting.
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
         wait([loading], timeout=_AT_ONCE_S)
@@ -229,6 +233,7 @@ def plan(study: Study, *, address: str | None = None, wait_for_nodes: bool = Fal
     from search import workloads
 
     workloads.check(study)
+    samplers.check_installed(study.sampler)
     from cluster.connect import connected, nodes
 
     with connected(address):

@@ -41,7 +41,8 @@ class Terms:
         trial_wall_s: After so many seconds the process is ended; None for never.
         num_threads: CPU threads of a worker.
         gpu: GPUs of a worker; a fraction for a share of one, 0 for none.
-        rungs: The epochs after which a trial may be given up.
+        rungs: The epochs after which a trial may be given up, or ends a generation.
+        saves_at_rungs: Whether it goes on from a checkpoint there.
         precision: `auto`, `bf16` or `fp32`.
         num_workers: Workers of a trial.
         resources_per_worker: What each asks of Ray, by Ray's names.
@@ -58,6 +59,7 @@ class Terms:
     num_threads: int
     gpu: float
     rungs: tuple[int, ...] = ()
+    saves_at_rungs: bool = False
     precision: str = "auto"
     num_workers: int = 1
     resources_per_worker: Mapping[str, float] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Terms:
             num_threads=study.resources.cpu,
             gpu=study.resources.gpu,
             rungs=tuple(rungs(study.early_stop)),
+            saves_at_rungs=study.early_stop.name == "pbt",
             precision=study.precision,
             num_workers=study.resources.workers,
             resources_per_worker=study.resources.each,
@@ -296,6 +299,8 @@ class Session:
         improves = self._best is None or sign * value >= sign * self._best
         self._best = value if improves else self._best
         if self._terms.scratch and stopping(self._terms.scratch).exists():
+            return True
+        if self._terms.saves_at_rungs and self._epoch in self._terms.rungs:
             return True
         return improves or self._epoch % self._terms.every_epochs == 0 or self._epoch == self._terms.max_epochs
 

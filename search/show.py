@@ -86,7 +86,21 @@ def plan(study: Any, planned: Any, format_: str) -> str:
     asked = listed(study.resources.each) + (f" on each of {workers} workers" if workers > 1 else "")
     most = f"up to {study.budget.trials} trials of up to {study.early_stop.max_epochs} epochs"
     return text_table(list(records[0]), lines) + (
-        f"{study.name}: {most}, each with {asked}; {planned.num_slots} at once\n"
+        f"{study.name}: {most}, each with {asked}; {planned.num_slots} at once\n{_price_of_determinism(study, planned)}"
+    )
+
+
+def _price_of_determinism(study: Any, planned: Any) -> str:
+    if not study.sampler.deterministic or not planned.num_slots:
+        return ""
+    from search.idle import idle_share
+    from search.study import LAG
+
+    idle = idle_share(study, planned.num_slots)
+    anyway = idle_share(study, planned.num_slots, lag=study.budget.trials)
+    return (
+        f"deterministic: at most {LAG} trials at once, each begins when all {LAG} or more before it have ended; "
+        f"so about {idle:.0%} of the slots' time would be idle, and {anyway:.0%} without (simulated)\n"
     )
 
 

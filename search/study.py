@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from results import Place, RunError, place
 from search import references, yaml_text
 from search.errors import StudyError
+from search.samplers import SAMPLERS, refusal
 from spaces import NAMED, Choice, Float, Int, Space, SpaceError
 from spaces.space import did_you_mean
 
@@ -118,6 +119,26 @@ _HARD_LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+# What a net of the workload digits can go on with from a checkpoint that was trained with another value of it.
+DIGITS_CAN_CHANGE = (
+    "learning_rate_sgd", "learning_rate_adam", "weight_decay", "label_smoothing", "dropout", "rotation_deg", "shift",
+    "scale", "elastic",
+)  # fmt: skip
+
+
+def _check_change(change: Sequence[str] | None, space: Space, *, is_digits: bool) -> None:
+    """Raise unless a study says what may change during training, and it can."""
+    key, decide = "early_stop.change", {name for parameter in space.parameters.values() for name in parameter.when}
+    can = [name for name in space if name not in decide and (not is_digits or name in DIGITS_CAN_CHANGE)]
+    if change is None and not is_digits:
+        raise _at(key, f"{key} must name what may change during training, say [learning_rate]; here only you know")
+    for name in change or ():
+        if name not in can:
+            raise _at(key, f"{key} must be among {', '.join(can) or 'nothing in this space'}, got {name!r}")
+    if not can:
+        raise _at(key, f"{key} must name something, and nothing in this space can change during training")
+
+
 def _at(key: str, message: str) -> PydanticCustomError:
     """A complaint about one key, found where several had to be looked at together."""
     return PydanticCustomError("together", "{m}", {"m": message, "key": key})
@@ -197,20 +218,130 @@ class Objective(_Section):
     target: float | None = Field(None, description="The search ends once a finished trial is this good.")
 
 
-class Sampler(_Section):
-    """Who suggests the next configuration."""
+# What a deterministic search knows when it suggests: all trials so far before. So many run at once at most; with more,
+# suggestions would know less. Eight slots are a large machine, and two of them still learn from most of 24 trials.
+LAG = 8
 
-    name: Literal["tpe", "random"] = Field("tpe", description="Tree-structured Parzen estimator, or at random.")
+
+class Sampler(_Section):
+    """Who suggests the next configuration: what all samplers have in common."""
+
+    name: str
     seed: int = Field(0, ge=0, lt=2**31, description="The one seed; all others are derived from it.")
+    known: list[dict[str, Any]] = Field(
+        [], description="Configurations to begin with; what they leave out is suggested."
+    )
+    warm_start: list[str] = Field([], description="Earlier runs, whose finished trials the sampler learns from.")
+    repeats: Literal["reuse", "reseed"] = Field(
+        "reuse", description="A configuration suggested again: its result is taken, or it is trained with another seed."
+    )
+    deterministic: bool = Field(
+        False, description="Whether suggestions depend on the seed alone, with any number of slots; at most 8 are used."
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What this sampler has besides, by the names of Optuna's arguments."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in Sampler.model_fields}
+
+
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011; multivariate, Falkner et al. 2018)."""
+
+    name: Literal["tpe"] = "tpe"
+    n_startup_trials: int = Field(10, ge=0, description="So many are drawn at random first.")
+    n_ei_candidates: int = Field(24, ge=1, description="Candidates among which the best is taken.")
+
+
+class Gp(Sampler):
+    """Gaussian process with expected improvement; seconds a suggestion once there are hundreds of trials."""
+
+    name: Literal["gp"] = "gp"
+    n_startup_trials: int = Field(10, ge=1, description="So many are drawn at random first.")
+    deterministic_objective: bool = Field(False, description="Whether the objective has no noise.")
+
+
+class Cmaes(Sampler):
+    """Covariance matrix adaptation (Hansen and Ostermeier 2001); for numbers only."""
+
+    name: Literal["cmaes"] = "cmaes"
+    n_startup_trials: int = Field(1, ge=0, description="So many are drawn at random first.")
+    popsize: int | None = Field(None, ge=3, description="Trials of a generation; null: 4 + 3 ln(parameters).")
+    with_margin: bool = Field(False, description="For whole numbers and steps (Hamano et al. 2022).")
+    consider_pruned_trials: bool = Field(False, description="Whether stopped trials count, with their last value.")
+
+
+class Random(Sampler):
+    """At random."""
+
+    name: Literal["random"] = "random"
+
+
+class Qmc(Sampler):
+    """A sequence that covers the space more evenly than chance (Bergstra and Bengio 2012)."""
+
+    name: Literal["qmc"] = "qmc"
+    qmc_type: Literal["sobol", "halton"] = Field("sobol", description="Which sequence.")
+    scramble: bool = Field(False, description="Whether the seed moves it; else it is the same for all seeds.")
+
+
+class Grid(Sampler):
+    """Every configuration once, in an order that the seed says; the search ends with the last."""
+
+    name: Literal["grid"] = "grid"
+
+
+class _Genetic(Sampler):
+    population_size: int = Field(50, ge=2, description="Trials of a generation; the first is drawn at random.")
+    mutation_prob: float | None = Field(None, ge=0, le=1, description="Of each parameter; null: 1 / parameters.")
+    crossover_prob: float = Field(0.9, ge=0, le=1, description="That a child has two parents.")
+    swapping_prob: float = Field(0.5, ge=0, le=1, description="That a parameter comes from the second one.")
+
+
+class Nsga2(_Genetic):
+    """Genetic, non-dominated sorting (Deb et al. 2002)."""
+
+    name: Literal["nsga2"] = "nsga2"
+
+
+class Nsga3(_Genetic):
+    """Genetic, non-dominated sorting with reference points (Deb and Jain 2014)."""
+
+    name: Literal["nsga3"] = "nsga3"
+    dividing_parameter: int = Field(3, ge=1, description="How finely reference points divide the objectives.")
+
+
+def _name(value: Any) -> str | None:
+    """Which of several kinds of section it is."""
+    return value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+
+
+def _known_sampler(value: object) -> object:
+    if isinstance(value, dict) and str(value.get("name", "tpe")) not in SAMPLERS:
+        raise _at("sampler.name", _unknown("sampler", str(value["name"]), SAMPLERS))
+    return value
+
+
+SamplerField = Annotated[
+    Annotated[Tpe, Tag("sampler tpe")]
+    | Annotated[Gp, Tag("sampler gp")]
+    | Annotated[Cmaes, Tag("sampler cmaes")]
+    | Annotated[Random, Tag("sampler random")]
+    | Annotated[Qmc, Tag("sampler qmc")]
+    | Annotated[Grid, Tag("sampler grid")]
+    | Annotated[Nsga2, Tag("sampler nsga2")]
+    | Annotated[Nsga3, Tag("sampler nsga3")],
+    Discriminator(lambda value: f"sampler {_name(value) or 'tpe'}"),  # so a union names where a mistake is
+    BeforeValidator(_known_sampler),
+]
 
 
 class EarlyStop(_Section):
-    """When a trial is given up."""
+    """When a trial is given up: what all rules have in common."""
 
-    name: Literal["asha", "none"] = Field("asha", description="Asynchronous successive halving, or never.")
-    grace_epochs: int = Field(1, ge=1, description="The first rung: no trial is stopped before it.")
+    name: str
+    grace_epochs: int = Field(1, ge=1, description="No trial is stopped before it; the first rung.")
     max_epochs: int = Field(8, ge=1, description="A trial's whole budget; schedules end there.")
-    reduction: int = Field(3, ge=2, description="One in so many trials goes on from each rung.")
 
     @model_validator(mode="after")
     def _grace_within_budget(self) -> "EarlyStop":
@@ -221,6 +352,53 @@ class EarlyStop(_Section):
                 {"grace": self.grace_epochs, "most": self.max_epochs},
             )
         return self
+
+
+class Halving(EarlyStop):
+    """Asynchronous successive halving (Li et al. 2018), its brackets one after another (hyperband), or nothing."""
+
+    name: Literal["asha", "hyperband", "none"] = "asha"
+    reduction: int = Field(3, ge=2, description="One in so many trials goes on from each rung.")
+
+
+class Median(EarlyStop):
+    """The median stopping rule (Golovin et al. 2017)."""
+
+    name: Literal["median"] = "median"
+    min_trials: int = Field(5, ge=1, description="Trials that must have had the whole budget before one is stopped.")
+
+
+class Pbt(EarlyStop):
+    """Population based training (Jaderberg et al. 2017): the worst go on from the checkpoints of the best."""
+
+    name: Literal["pbt"] = "pbt"
+    every_epochs: int = Field(1, ge=1, description="Epochs of a generation; the first ends at grace_epochs.")
+    quantile: float = Field(0.2, gt=0, le=0.5, description="This share, the worst, goes on from as many of the best.")
+    resample: float = Field(0.25, ge=0, le=1, description="How often a value is drawn anew, and not moved by a fifth.")
+    change: list[str] | None = Field(
+        None, description="What may change during training; null: all that the workload digits lets change."
+    )
+
+
+def _known_rule(value: object) -> object:
+    if isinstance(value, dict) and str(value.get("name", "asha")) not in EARLY_STOPS:
+        raise _at("early_stop.name", _unknown("early_stop", str(value["name"]), EARLY_STOPS))
+    return value
+
+
+EARLY_STOPS = ("asha", "hyperband", "median", "none", "pbt")
+_HALVING = "early_stop asha"
+EarlyStopField = Annotated[
+    Annotated[Halving, Tag(_HALVING)]
+    | Annotated[Median, Tag("early_stop median")]
+    | Annotated[Pbt, Tag("early_stop pbt")],
+    Discriminator(lambda value: tag if (tag := f"early_stop {_name(value)}") in _VARIANTS else _HALVING),
+    BeforeValidator(_known_rule),
+]
+_VARIANTS: dict[str | int, type[BaseModel]] = {
+    f"{'sampler' if issubclass(section, Sampler) else 'early_stop'} {section.model_fields['name'].default}": section
+    for section in (Tpe, Gp, Cmaes, Random, Qmc, Grid, Nsga2, Nsga3, Halving, Median, Pbt)
+}
 
 
 class Plateau(_Section):
@@ -322,8 +500,8 @@ class Study(_Section):
         pattern=f"^{references.PATTERN}$",
         description="The package.module:name that `space` was; a resume looks it up again. Written by the search.",
     )
-    sampler: Sampler = Sampler()
-    early_stop: EarlyStop = EarlyStop()
+    sampler: SamplerField = Tpe()
+    early_stop: EarlyStopField = Halving()
     budget: Budget = Budget()
     resources: Resources = Resources()
     precision: Literal["auto", "bf16", "fp32"] = Field(
@@ -374,6 +552,28 @@ class Study(_Section):
             raise _at("data", f"data must name a data set for the workload digits, got {got}")
         if self.workload == "digits":
             _check_digits_space(self.space)
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_can_do_what_is_asked(self) -> "Study":
+        for number, config in enumerate(self.sampler.known):
+            try:
+                self.space.check_part(config)
+            except SpaceError as err:
+                raise _at(f"sampler.known.{number}", f"sampler.known.{number}: {err}") from err
+        refused = refusal(self.sampler, self.space)
+        if refused:
+            raise _at("sampler.name", refused)
+        return self
+
+    @model_validator(mode="after")
+    def _population_can_change(self) -> "Study":
+        if not isinstance(self.early_stop, Pbt):
+            return self
+        if self.sampler.deterministic:
+            must = "sampler.deterministic can't be with early_stop pbt, whose trials all train side by side"
+            raise _at("sampler.deterministic", must)
+        _check_change(self.early_stop.change, self.space, is_digits=self.workload == "digits")
         return self
 
     @property
@@ -484,9 +684,11 @@ def _unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -
 
 def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequence[str]) -> str:
     # A union names its member types in the location; only the keys are the user's.
-    members = ("int", "float", "literal['auto']", _SECTION, _REFERENCE, _NONE)
+    members = ("int", "float", "literal['auto']", _SECTION, _REFERENCE, _NONE, *_VARIANTS)
     path = [key for key in error["loc"] if key not in members]
-    path = path or error.get("ctx", {}).get("key", "").split(".")
+    at = error.get("ctx", {}).get("key", "").split(".")
+    if at[: len(path)] == path:  # the complaint says more closely where it belongs
+        path = [int(key) if key.isdigit() else key for key in at]
     key = ".".join(map(str, path))
     if any(f"{key}.".startswith(f"{override.partition('=')[0]}.") for override in overrides):
         return f"--set: {_complaint(error, path)}"
@@ -499,11 +701,11 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
     key, got, kind = ".".join(map(str, path)), error["input"], error["type"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = list(_section_at(path[:-1]).model_fields)
-        inside = f" in {'.'.join(map(str, path[:-1]))}" if len(path) > 1 else ""
+        known = list(_section_at(error["loc"][:-1]).model_fields)
+        section = error["loc"][-2] if len(error["loc"]) > 1 else ""
+        where = section if section in _VARIANTS else ".".join(map(str, path[:-1]))
+        inside = f" in {where}" if where else ""
         return _unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
-    if kind == "literal_error" and key == "sampler.name":
-        return _unknown("sampler", str(got), ["tpe", "random"])
     if kind in ("space", "workload", "early_stop", "together"):
         return _within_space(error["msg"]) if kind == "space" else error["msg"]
     must = {
@@ -511,8 +713,11 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "float_type": "must be a number",
         "string_type": "must be text",
         "bool_type": "must be true or false",
+        "list_type": "must be a list",
+        "dict_type": "must be a mapping of names to values",
         "literal_error": f"must be {context.get('expected', '')}",
         "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
         "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "less_than": f"must be below {context.get('lt')}",
         "model_type": "must be a mapping of keys to values",
@@ -529,9 +734,13 @@ def _within_space(message: str) -> str:
     return message if "space" in message else f"space: {message}"
 
 
-def _section_at(path: Sequence[str | int]) -> type[BaseModel]:
+def _section_at(location: Sequence[str | int]) -> type[BaseModel]:
     section: type[BaseModel] = Study
-    for key in path:
+    for key in location:
+        if key in _VARIANTS:
+            section = _VARIANTS[key]
+        if str(key) not in section.model_fields:
+            continue
         annotation = section.model_fields[str(key)].annotation
         members = [annotation, *getattr(annotation, "__args__", ())]
         options = [getattr(member, "__origin__", member) for member in members]

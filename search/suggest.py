@@ -1,18 +1,18 @@
 """The Optuna study behind a search: asked for configurations, told the state and the curve of every trial."""
 
-import warnings
-from collections.abc import Callable, Collection, Mapping
+import math
+import random
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from results import Place, Run, open_run, place
-from search.optuna_view import STATES, direction, frozen, num_begun
+from results import Place, Run, Trial, open_run, place
+from search import samplers
+from search.optuna_view import STATES, direction, earlier, frozen, num_begun
 from search.seeds import derived
-from search.study import Sampler, Study
+from search.study import LAG, Sampler, Study
 from spaces import Choice, Int, Parameter, Value
 
 
@@ -24,23 +24,61 @@ class Suggester:
 
     Args:
         study: Its space, sampler and objective.
-        run: The run so far. Its trials are told first; those that may go on are held as running.
+        run: The run so far. What it took from earlier runs and its own trials are told first; those that may go on are
+            held as running.
         untold: Numbers of trials that are held as running too, to be told later.
     """
 
     def __init__(self, study: Study, run: Run, untold: Collection[int] = ()) -> None:
         self._settings = study.sampler
         self._space = study.space
+        self._run, self._study, self._untold = run, study, untold
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
-        for _, trial in sorted(run.trials.items()):
-            known = frozen(run, trial.number, study, untold=trial.number in untold)
-            if known.state == TrialState.RUNNING:
-                known.intermediate_values = {}  # told with its end
+        self._grid = _grid(study) if study.sampler.name == "grid" else []
+        self._earlier = [known for taken in run.warm_start for known in earlier(taken["trials"], study)]
+        for known in self._earlier:
             self.optuna_study.add_trial(known)
-            if known.state == TrialState.RUNNING:
-                self._trials[trial.number] = optuna.Trial(self.optuna_study, trial.number)
+        if samplers.SAMPLERS[study.sampler.name].remembers:
+            self._remember()
+        else:
+            for number in sorted(run.trials):
+                self._add(number)
+
+    @property
+    def most(self) -> float:
+        """How many suggestions there are."""
+        return len(self._settings.known) + len(self._grid) if self._settings.name == "grid" else math.inf
+
+    def _add(self, number: int) -> None:
+        """Take in a trial of the run as it stands."""
+        known = frozen(self._run, number, self._study, untold=number in self._untold)
+        if known.state == TrialState.RUNNING:
+            known.intermediate_values = {}  # told with its end
+        self.optuna_study.add_trial(known)
+        if known.state == TrialState.RUNNING:
+            self._trials[number] = optuna.Trial(self.optuna_study, len(self._earlier) + number)
+
+    def _remember(self) -> None:
+        """Ask for each suggestion of the run again, each time told of what was known then.
+
+        So the notes that the sampler keeps with its trials are those that it had; the configurations are the run's.
+        """
+        ended = [t for t in self._run.trials.values() if t.ended and t.counts and t.number not in self._untold]
+        ended.sort(key=self._known_from)
+        for number, trial in sorted(self._run.trials.items()):
+            while ended and self._known_from(ended[0]) <= number:
+                self.tell(ended.pop(0))
+            if trial.counts:
+                self._ask(number, trial.config)
+            else:
+                self._add(number)
+        for trial in ended:
+            self.tell(trial)
+
+    def _known_from(self, trial: Trial) -> int:
+        return known_from(trial, self._settings)
 
     def begin(self, number: int) -> "Future[dict[str, Value]]":
         """Begin to make the suggestion for the trial of this number, which must be the next, beside all else.
@@ -51,25 +89,64 @@ class Suggester:
 
     def suggest(self, number: int) -> dict[str, Value]:
         """A configuration for the trial of this number, which must be the next."""
-        self.optuna_study.sampler = _sampler(self._settings, derived(self._settings.seed, "suggest", number))
+        known = self._settings.known
+        if number < len(known):
+            return self._ask(number, known[number])
+        return self._ask(number, self._grid[number - len(known)] if self._grid else {})
+
+    def _ask(self, number: int, given: Mapping[str, Value]) -> dict[str, Value]:
+        """A configuration of which some values are given, and the sampler suggests the rest."""
+        seed = self._settings.seed
+        self.optuna_study.sampler = samplers.made(
+            self._settings, derived(seed, "suggest", number), derived(seed, "suggest"), self._earlier
+        )
+        if given:
+            self.optuna_study.enqueue_trial(dict(given))
         trial = self.optuna_study.ask()
-        assert trial.number == number, "trials are numbered without gaps"
+        assert trial.number == len(self._earlier) + number, "trials are numbered without gaps"
         self._trials[number] = trial
-        return self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
+        if samplers.SAMPLERS[self._settings.name].remembers:
+            _ = trial.relative_params  # Optuna draws when it is first asked, and never if all is given: no notes then
+        config = self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
+        self._forget_what_does_not_apply(trial)
+        return config
 
-    def tell(self, number: int, state: str, value: float | None, curve: Mapping[int, float]) -> None:
-        """How a trial ended.
+    def _forget_what_does_not_apply(self, trial: optuna.Trial) -> None:
+        """Take from a trial the note of all that TPE drew for it.
 
-        Args:
-            number: The trial's.
-            state: As in trials.parquet.
-            value: The objective at its best epoch, for a finished one.
-            curve: The objective at each epoch where it was finite.
+        While the trial runs, TPE reads there also what does not apply to it. A trial made from the log has no such
+        note, and a resumed search would go another way.
         """
-        trial = self._trials.pop(number)
-        for epoch, reported in curve.items():
-            trial.report(reported, epoch)
-        self.optuna_study.tell(trial, value if state == "finished" else None, state=STATES[state])
+        if self._settings.name == "tpe":
+            storage = self.optuna_study._storage
+            for note in storage.get_trial_system_attrs(trial._trial_id):
+                if note.startswith("tpe:"):
+                    storage.set_trial_system_attr(trial._trial_id, note, "")
+
+    def tell(self, trial: Trial) -> None:
+        """Take in how a trial of the run has ended; one that repeats another, as that one."""
+        told, origin = self._trials.pop(trial.number), self._run.origin(trial)
+        for epoch, reported in self._run.curve(origin).items():
+            told.report(reported, epoch)
+        state = str(origin.state)
+        self.optuna_study.tell(told, self._run.value(origin) if state == "finished" else None, state=STATES[state])
+
+
+def known_from(trial: Trial, settings: Sampler) -> int:
+    """The first suggestion that knows of an ended trial's end.
+
+    By `deterministic` it is the one so far on, whenever the trial has ended. Else it is the next that was begun.
+    """
+    if settings.deterministic:
+        return trial.number + LAG
+    assert trial.known_from is not None, "it has ended"
+    return trial.known_from
+
+
+def _grid(study: Study) -> list[dict[str, Value]]:
+    configurations = list(study.space.configurations())
+    random.Random(derived(study.sampler.seed, "grid")).shuffle(configurations)
+    return configurations
 
 
 def optuna_study(run_directory: str | Place) -> optuna.Study:
@@ -92,25 +169,9 @@ def _empty(study: Study) -> optuna.Study:
     return optuna.create_study(direction=direction(study), study_name=study.name)
 
 
-def sampler_arguments(settings: Sampler) -> dict[str, Any]:
-    """The arguments of Optuna's sampler, seed aside: spelled out, since its defaults have changed between versions."""
-    if settings.name == "random":
-        return {}
-    # `group` models each set of parameters that apply together; without it those behind a condition would be
-    # drawn at random. Ten random trials first and 24 candidates are Optuna's own choice.
-    return {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 10, "n_ei_candidates": 24}
-
-
-def _sampler(settings: Sampler, seed: int) -> BaseSampler:
-    kind: Callable[..., BaseSampler] = {"tpe": TPESampler, "random": RandomSampler}[settings.name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return kind(seed=seed, **sampler_arguments(settings))
-
-
 def _suggested(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
     if isinstance(parameter, Choice):
         return trial.suggest_categorical(name, parameter.options)  # type: ignore[return-value]
     if isinstance(parameter, Int):
         return trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-    return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    return float(trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step))

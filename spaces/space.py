@@ -1,7 +1,8 @@
 """A space: named parameters, some of which apply only when others have certain values."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
@@ -66,6 +67,37 @@ class Space:
                 config[name] = draw(name, parameter)
         return config
 
+    def configurations(self) -> Iterator[dict[str, Value]]:
+        """Every configuration there is, each once.
+
+        Raises:
+            SpaceError: A parameter has no end of values.
+        """
+        yield from self._completed({}, list(self.parameters))
+
+    def _completed(self, config: dict[str, Value], left: list[str]) -> Iterator[dict[str, Value]]:
+        if not left:
+            yield config
+            return
+        name, *others = left
+        for value in values(name, self.parameters[name]) if self.active(name, config) else [None]:
+            yield from self._completed(config if value is None else {**config, name: value}, others)
+
+    def check_part(self, config: Mapping[str, Any]) -> None:
+        """Raise SpaceError unless `config` is part of a configuration, each value within its range.
+
+        A parameter that applies only sometimes needs those beside it that say whether it does.
+        """
+        for name, value in config.items():
+            if name not in self.parameters:
+                near = did_you_mean(name, self.parameters)
+                raise SpaceError(f"unknown parameter {name!r}; known: {', '.join(self.parameters)}{near}")
+            if not self.active(name, config):
+                when = " and ".join(f"{n} is {' or '.join(map(str, v))}" for n, v in self.parameters[name].when.items())
+                raise SpaceError(f"{name} applies only when {when}; say so beside it, or leave it out")
+            if not self.parameters[name].contains(value):
+                raise SpaceError(f"{name} must lie in {_written(self.parameters[name])}, got {value!r}")
+
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise SpaceError unless `config` has just the parameters that apply, each within its range."""
         for name in config:
@@ -100,6 +132,22 @@ class Space:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.parameters)
+
+
+def values(name: str, parameter: Parameter) -> Sequence[Value]:
+    """All that a parameter can be, in order.
+
+    Raises:
+        SpaceError: A range of real numbers has no end of values without a step.
+    """
+    if isinstance(parameter, Choice):
+        return parameter.options
+    if isinstance(parameter, Int):
+        return range(parameter.low, parameter.high + 1, parameter.step)
+    if parameter.step is None:
+        raise SpaceError(f"{name} has no end of values; give it a step")
+    count = math.floor((parameter.high - parameter.low) / parameter.step + 1e-9) + 1
+    return [parameter.low + number * parameter.step for number in range(count)]
 
 
 def _check_name(name: str) -> None:

@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from search.engine import Engine
 from search.limits import MOST_FAILURES_IN_A_ROW
 from search.retention import Retention
 from search.seeds import derived
-from search.study import Budget, Checkpoints, EarlyStop
+from search.study import Budget, Checkpoints, Halving
 from search.suggest import Suggester, optuna_study
 
 TrialState = optuna.trial.TrialState
@@ -40,7 +41,7 @@ def made(tmp_path: Path, **sections: Any) -> Study:
 class Driver:
     """Stands in for Ray Tune: one slot after another, curves by a function of the configuration."""
 
-    def __init__(self, study: Study, past: Run | None = None) -> None:
+    def __init__(self, study: Study, past: Run | None = None, warm_start: Sequence[Any] = ()) -> None:
         study.run_directory.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(study.run_directory)
         run = past or Run()
@@ -48,7 +49,7 @@ class Driver:
         if past:
             run.apply(self.log.append("study_resumed", set_aside=[], **facts))
         else:
-            run.apply(self.log.append("study_started", schema=SCHEMA, **facts))
+            run.apply(self.log.append("study_started", schema=SCHEMA, warm_start=list(warm_start), **facts))
         self.study = study
         self.engine = Engine(study, study.run_directory, InFolder(study.run_directory), self.log, run)
 
@@ -378,13 +379,13 @@ def test_retention_after_a_replay_is_the_same(tmp_path: Path) -> None:
 
 
 def test_rungs_of_the_paper() -> None:
-    assert rungs(EarlyStop(grace_epochs=1, max_epochs=27, reduction=3)) == [1, 3, 9]
-    assert rungs(EarlyStop(grace_epochs=2, max_epochs=18, reduction=3)) == [2, 6]
-    assert rungs(EarlyStop(name="none", max_epochs=27)) == []
+    assert rungs(Halving(grace_epochs=1, max_epochs=27, reduction=3)) == [1, 3, 9]
+    assert rungs(Halving(grace_epochs=2, max_epochs=18, reduction=3)) == [2, 6]
+    assert rungs(Halving(name="none", max_epochs=27)) == []
 
 
 def test_halving_lets_one_in_three_go_on() -> None:
-    halving = SuccessiveHalving(EarlyStop(grace_epochs=1, max_epochs=9, reduction=3), "max")
+    halving = SuccessiveHalving(Halving(grace_epochs=1, max_epochs=9, reduction=3), "max")
     values = list(range(300))
     random.Random(0).shuffle(values)
     went_on = [value for number, value in enumerate(values) if not halving.gives_up(number, 1, value)]
@@ -394,7 +395,7 @@ def test_halving_lets_one_in_three_go_on() -> None:
 
 
 def test_halving_keeps_ties_and_minds_the_direction() -> None:
-    halving = SuccessiveHalving(EarlyStop(grace_epochs=1, max_epochs=9, reduction=3), "min")
+    halving = SuccessiveHalving(Halving(grace_epochs=1, max_epochs=9, reduction=3), "min")
     assert [halving.gives_up(n, 1, v) for n, v in enumerate([0.5, 0.5, 0.4, 0.6, 0.4])] == [
         False,
         False,
@@ -406,7 +407,7 @@ def test_halving_keeps_ties_and_minds_the_direction() -> None:
 
 
 def test_a_repeated_report_counts_once() -> None:
-    halving = SuccessiveHalving(EarlyStop(grace_epochs=1, max_epochs=9, reduction=2), "max")
+    halving = SuccessiveHalving(Halving(grace_epochs=1, max_epochs=9, reduction=2), "max")
     assert not halving.gives_up(0, 1, 0.5)
     for _ in range(5):
         halving.gives_up(1, 1, 0.9)

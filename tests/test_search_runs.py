@@ -185,7 +185,7 @@ def test_every_failure_has_its_kind_and_the_study_goes_on(tmp_path: Path) -> Non
         "fails_in_its_own_way",
         space={"how": {"choice": ways}},
         budget={"trials": 40},
-        sampler={"name": "random", "seed": 2},
+        sampler={"name": "random", "seed": 2, "repeats": "reseed"},
         early_stop={"name": "none", "max_epochs": 1},
     )
     frame = pd.read_parquet(run(study).run_directory / "trials.parquet")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import made_runs
 import pandas as pd
 import pytest
+from drivers import Driver, made
 
 from results import Epoch, Run, Storage, Trial, open_run, read_events, storage, stored_log
 from results.errors import RunError, StorageError
@@ -24,6 +25,7 @@ from results.stored_log import Lease, StoredLog, read_log
 from search import UsageError, load_study
 from search.checkpoints import checkpoints_of
 from search.run_directory import check_new, create
+from search.warm_start import taken
 from tests.bucket import SEED, Server, served
 from tests.faults import Search
 
@@ -222,6 +224,9 @@ def test_checkpoints_are_kept_by_what_the_log_names(folder: Storage, tmp_path: P
     ]
     with checkpoints.fetched(named[2]["path"]) as fetched:
         assert (fetched / "part" / "weights").read_bytes() == b"\x02" * 1000
+    copied = checkpoints.copy(named[2]["path"], "checkpoints/trial-0001/epoch-0002")
+    assert copied == {"path": "checkpoints/trial-0001/epoch-0002", "sha256": named[2]["sha256"]}
+    assert checkpoints.is_whole(Epoch(1, 1, 2, datetime.now(UTC), 0.1, {}, copied["path"], copied["sha256"]))
     run = Run(trials={0: Trial(0, {}, 1, epochs=epochs[1:])})
     checkpoints.delete_unknown(run)  # of the first epoch no event tells
     checkpoints.delete([named[3]["path"]])
@@ -229,6 +234,17 @@ def test_checkpoints_are_kept_by_what_the_log_names(folder: Storage, tmp_path: P
     assert [checkpoints.is_whole(epoch) for epoch in epochs] == [False, True, False]
     folder.write(f"{named[2]['path']}/state", b"other")
     assert not checkpoints.is_whole(epochs[1])
+
+
+def test_an_earlier_run_in_storage_is_a_start(folder: Storage, tmp_path: Path) -> None:
+    log = Driver(tmp_path / "earlier").begin()
+    log.finish_trial(2, 0.5)
+    log.close()
+    folder.write("events/000000000000.jsonl", log_path(tmp_path / "earlier").read_bytes())
+    (given,) = taken(made(sampler={"warm_start": [str(folder)]}))
+    assert given == {
+        "run": str(folder), "trials": [{"config": {"kind": "b", "x": 0.02, "n": 3}, "value": 0.5}], "dropped": []
+    }  # fmt: skip
 
 
 def test_a_report_is_made_where_the_run_lies(folder: Storage, tmp_path: Path) -> None:

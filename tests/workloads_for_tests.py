@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import random
 import signal
 import time
 from collections.abc import Mapping
@@ -167,3 +168,19 @@ def _holds(line: str, address: int) -> bool:
 def fails_in_a_library(config: Mapping[str, Any], trial: Trial) -> None:
     """Hands NumPy what it can't take."""
     np.linalg.inv(np.zeros((2, 2)))
+
+
+def takes_its_time(config: Mapping[str, Any], trial: Trial) -> None:
+    """`rises`, with epochs that take as long as chance will have it, and noise that the seed alone decides."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        time.sleep(0.08 * int.from_bytes(os.urandom(2), "big") / 2**16)
+        noise = random.Random(f"{trial.seed} {epoch}").uniform(-0.2, 0.2)
+        trial.report({"score": config["x"] * (1 - 0.5**epoch) + noise / epoch}, _save(str(epoch)))
+
+
+def climbs(config: Mapping[str, Any], trial: Trial) -> None:
+    """Goes up from where its checkpoint left it by its rate, and down if that is above a half."""
+    height = float((trial.checkpoint / "state.txt").read_text()) if trial.checkpoint else 0.0
+    for _ in range(trial.epoch, trial.max_epochs):
+        height += config["rate"] if config["rate"] <= 0.5 else -config["rate"]
+        trial.report({"height": height, "rate": config["rate"]}, _save(str(height)))

@@ -43,8 +43,7 @@ def section(material: Material) -> Section:
     """The rungs one by one, whether they agree with the end, and what was saved."""
     epochs = rungs(material)
     if not epochs:
-        text = Markup("No trial was to be stopped early: the study has no early stopping.")
-        return Section("early_stop", _QUESTION, [Text(text)])
+        return Section("early_stop", _QUESTION, [Text(_without_rungs(material))])
     found = [_rung(material, one, epochs) for one in epochs]
     if not found[0].reached:
         text = Markup("No trial has come to the first rung, {}.").format(plural(epochs[0], "epoch"))
@@ -58,15 +57,26 @@ def section(material: Material) -> Section:
 
 
 def rungs(material: Material) -> list[int]:
-    """The epoch counts at which trials were compared, below the whole budget; none without early stopping."""
+    """The few epoch counts at which trials were compared, below the whole budget; none for a rule without any.
+
+    Of Hyperband those of all brackets: a trial of a later one is not stopped at the first of them.
+    """
     settings = material.study.get("early_stop", {})
-    if settings.get("name") != "asha":
+    if settings.get("name") not in ("asha", "hyperband"):
         return []
     found, epochs = [], int(settings["grace_epochs"])
     while epochs < int(settings["max_epochs"]):
         found.append(epochs)
         epochs *= int(settings["reduction"])
     return found
+
+
+def _without_rungs(material: Material) -> Markup:
+    if len(material.given_up):
+        return _saved(material)
+    if material.study.get("early_stop", {}).get("name", "none") == "none":
+        return Markup("No trial was to be stopped early: the study has no early stopping.")
+    return Markup("No trial was stopped early.")
 
 
 def _rung(material: Material, epochs: int, all_: Sequence[int]) -> Rung:

@@ -1,0 +1,71 @@
+"""What a search takes over from earlier runs: their finished trials, as far as they fit its space."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from results import StorageError, open_run, place
+from search.errors import StudyError
+from search.study import Study
+from spaces import Choice, Parameter, Space, Value
+
+
+def taken(study: Study) -> list[dict[str, Any]]:
+    """What each run that the study names gives, as the event study_started has it.
+
+    It is written to the log, so that a resume needs the other runs no more.
+
+    Raises:
+        RunError: One of them is no run directory.
+        StudyError: One of them searched for something else, or its storage can't be read.
+    """
+    return [_taken(study, name) for name in study.sampler.warm_start]
+
+
+def _taken(study: Study, name: str) -> dict[str, Any]:
+    try:
+        run = open_run(place(name))
+    except StorageError as err:
+        raise StudyError(f"sampler.warm_start: {err}") from err
+    theirs, ours = run.study["objective"], study.objective
+    if (theirs["metric"], theirs["mode"]) != (ours.metric, ours.mode):
+        raise StudyError(
+            f"sampler.warm_start: {name!r} must have searched for {ours.mode} {ours.metric}, "
+            f"got {theirs['mode']} {theirs['metric']}; leave it out"
+        )
+    fitting: list[dict[str, Any]] = []
+    dropped = Counter[str]()
+    for trial in run.ranking():
+        config, misfit = _mapped(study.space, trial.config)
+        if misfit:
+            dropped[f"trials {misfit}"] += 1
+            continue
+        dropped.update(f"values of {name}, which does not apply here" for name in trial.config if name not in config)
+        fitting.append({"config": config, "value": run.value(trial)})
+    return {"run": name, "trials": fitting, "dropped": [f"{count} {what}" for what, count in dropped.items()]}
+
+
+def _mapped(space: Space, theirs: Mapping[str, Value]) -> tuple[dict[str, Value], str | None]:
+    """A configuration of this space with an earlier trial's values, and why there is none.
+
+    Part of one is of no use: a sampler that is told of it no longer sees how its parameters act together.
+    """
+    misfits = []
+
+    def value(name: str, parameter: Parameter) -> Value:
+        if isinstance(parameter, Choice) and len(parameter.options) == 1 and name not in theirs:
+            return parameter.options[0]
+        if name not in theirs:
+            misfits.append(f"without a value of {name}")
+        elif not parameter.contains(theirs[name]):
+            misfits.append(f"whose {name} lies outside of this space")
+        return theirs.get(name, 0)
+
+    config = space.walk(value)
+    return config, misfits[0] if misfits else None
+
+
+def told(taken: Mapping[str, Any]) -> str:
+    """One sentence on what a run gave, and on what did not fit."""
+    left_out = f"; left out: {', '.join(taken['dropped'])}" if taken["dropped"] else ""
+    return f"warm start: {len(taken['trials'])} finished trials of {taken['run']}{left_out}"

@@ -1,0 +1,133 @@
+"""Samplers and rules as a search has them: on a real Ray cluster, on the digits of quickstart."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results import open_run, read_events
+from search import Study, StudyError, load_study, run
+from search.early_stop import rungs
+from search.samplers import SAMPLERS
+
+TESTS = Path(__file__).parent
+DETERMINISTIC = """
+workload: workloads_for_tests:takes_its_time
+data: null
+objective: {metric: score}
+space: {kind: {choice: [a, b]}, x: {float: [0.0, 1.0]}, n: {int: [1, 9], when: {kind: b}}}
+sampler: {seed: 5, deterministic: true, n_startup_trials: 4}
+early_stop: {name: asha, grace_epochs: 1, max_epochs: 9}
+budget: {trials: 40}
+"""
+
+
+@pytest.fixture(scope="module")
+def four_slots() -> Iterator[str]:
+    """The address of a cluster with four slots, whatever this machine has."""
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    command = [sys.executable, str(TESTS / "several_nodes.py"), "4"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if line.startswith("{"))
+        yield str(json.loads(line)["address"])
+        process.communicate("")
+
+
+def test_two_deterministic_searches_on_four_slots_are_one(
+    four_slots: str, type_in: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    (tmp_path / "study.yaml").write_text(DETERMINISTIC)
+    found, ends = [], []
+    for name in ("one", "two"):
+        done = type_in("run", "study.yaml", "--set", f"name={name}", "--address", four_slots)
+        assert done.returncode == 0, done.stderr
+        done_run = open_run(tmp_path / "runs" / name)
+        trials = [done_run.trials[number] for number in range(40)]
+        assert len({epoch.reported_at for trial in trials for epoch in trial.epochs}) > 40
+        found.append([(t.config, t.seed, t.state, [e.metrics for e in t.epochs]) for t in trials])
+        ends.append(sorted(range(40), key=lambda number: str(trials[number].ended_at)))
+    assert found[0] == found[1], "every suggestion, every stop and every metric"
+    assert ends[0] != ends[1], "what came when was left to chance"
+
+
+# Spaces of the workload digits, from what its own space has: the hardest that each kind of sampler can search.
+SMALL_NET = {"model": {"choice": ["mlp"]}, "augment": {"choice": [False]}, "optimizer": {"choice": ["adamw"]}}
+NUMBERS = {
+    **SMALL_NET,
+    "hidden": {"int": [32, 64], "log": True, "when": {"model": "mlp"}},
+    "dropout": {"float": [0.0, 0.2]},
+}
+FLAT = {**{name: {k: v for k, v in entry.items() if k != "when"} for name, entry in NUMBERS.items()}}
+OF_QUICKSTART: dict[str, dict[str, Any]] = {
+    "tpe": {"n_startup_trials": 1},
+    "gp": {"n_startup_trials": 2},
+    "cmaes": {"popsize": 3},
+    "random": {},
+    "qmc": {},
+    "grid": {},
+    "nsga2": {"population_size": 2},
+    "nsga3": {"population_size": 2},
+}
+RULES: dict[str, dict[str, Any]] = {
+    "asha": {"grace_epochs": 1, "max_epochs": 4},
+    "hyperband": {"grace_epochs": 1, "max_epochs": 4},
+    "median": {"max_epochs": 3, "min_trials": 1},
+    "none": {"max_epochs": 2},
+    "pbt": {"max_epochs": 3, "grace_epochs": 1},
+}
+
+
+def quickstart(output: Path, *overrides: str) -> Study:
+    few = ("early_stop={name: none, max_epochs: 1}", "budget={trials: 3, wall: 2m}", f"output={output}")
+    return load_study("quickstart", [*few, *overrides])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_searches_quickstart(sampler: str, ray_cluster: None, tmp_path: Path) -> None:
+    """On its own space with conditions where it can; where it can't, on one without, after a refusal."""
+    can, options = SAMPLERS[sampler], {"name": sampler, "seed": 1, **OF_QUICKSTART[sampler]}
+    missing = [package for package in can.packages if find_spec(package) is None]
+    if missing:
+        pytest.skip(f"{sampler} needs the package {missing[0]}")
+    overrides = [f"sampler={json.dumps(options)}"]
+    if not can.conditions or not can.endless:
+        with pytest.raises(StudyError, match=f"sampler '{sampler}' (can't do conditions|tries all values), and "):
+            quickstart(tmp_path, *overrides)
+        space = (
+            FLAT if can.endless else {**SMALL_NET, "hidden": {"int": [32, 64], "step": 32, "when": {"model": "mlp"}}}
+        )
+        overrides.append(f"space={json.dumps(space)}")
+    study = quickstart(tmp_path, *overrides)
+    done = run(study).run
+    num_trials = 2 if sampler == "grid" else 3
+    assert [trial.state for trial in done.trials.values()] == ["finished"] * num_trials
+    assert len({json.dumps(trial.config) for trial in done.trials.values()}) == num_trials
+    assert done.winner is not None and done.winner["metrics"]["test_accuracy"] > 0.2
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_searches_quickstart(rule: str, ray_cluster: None, tmp_path: Path) -> None:
+    study = quickstart(
+        tmp_path,
+        f"space={json.dumps(NUMBERS)}",
+        f"early_stop={json.dumps({'name': rule, **RULES[rule]})}",
+        "budget.trials=4",
+    )
+    done = run(study).run
+    assert done.count("finished", "stopped") == 4 and done.winner is not None
+    assert all(trial.epochs[-1].epoch in {*rungs(study.early_stop), study.early_stop.max_epochs}
+               for trial in done.trials.values())  # fmt: skip
+    copied = [event["copies"] for event in read_events(study.run_directory) if event["event"] == "generation_ended"]
+    assert len(copied) == (2 if rule == "pbt" else 0)
+    for generation in copied:
+        for copy in generation:
+            study.space.check(copy["config"])
