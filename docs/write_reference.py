@@ -105,7 +105,8 @@ def _kind(about: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     if examples := about.get("examples"):
         return f"text like `{examples[0]}`"
     if about.get("type") == "array":
-        return f"a list of {_kind(about.get('items', {}), said)}"
+        items = _kind(about.get("items", {}), said)
+        return f"a list of {'mappings' if items == 'a section' else items}"
     if about.get("type") == "object":
         section = ", ".join(f"`{name}`" for name in about.get("properties", {}))
         return f"a section: {section}" if section else "a section"

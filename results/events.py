@@ -61,13 +61,13 @@ MEANINGS: dict[str, str] = {
     "space leaves out: they stay in the tables, and count for nothing else.",
     "trial_suggested": "The sampler has suggested a configuration. `repeat_of` is the number of the trial that has the "
     "same one, if its result is to be taken; or null.",
-    "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings; 0: from scratch.",
+    "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings.",
     "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved; or null.",
     "attempt_failed": "The attempt came to nothing, and the trial will be tried again.",
     "trial_ended": "A trial has ended, for good unless it is interrupted. `suggesting` is the number of the suggestion "
     "that was being made, and does not know of this end; or null.",
-    "generation_ended": "Of a population: all have come to an epoch. `copies` says who goes on from whose checkpoint, as "
-    "`[{number, source, config, checkpoint}, …]`; what the checkpoint holds is then the trial's at that epoch.",
+    "generation_ended": "Of a population: all have come to an epoch. `copies` says who goes on from whose checkpoint, "
+    "as `[{number, source, config, checkpoint}, …]`; what the checkpoint holds is then the trial's at that epoch.",
     "checkpoints_dropped": "Checkpoints are about to be deleted, or were found to be damaged.",
     "winner_chosen": "The winner has been evaluated and written to best/. `metrics` are those of best/metrics.json.",
     "study_ended": "A session has ended.",
