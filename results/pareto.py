@@ -16,7 +16,8 @@ def costs(values: Sequence[Sequence[float]], modes: Sequence[str]) -> Costs:
         modes: `max` or `min` for each of the M.
     """
     signs = np.array([-1.0 if mode == "max" else 1.0 for mode in modes])
-    return np.asarray(values, dtype=np.float64).reshape(-1, len(modes)) * signs
+    found: Costs = np.asarray(values, dtype=np.float64).reshape(-1, len(modes)) * signs
+    return found
 
 
 def is_dominated(point: Costs, others: Costs) -> bool:
