@@ -1,0 +1,102 @@
+"""Several objectives at once. All figures here are costs: less is better; (N, M) holds N trials' M objectives."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Costs = NDArray[np.float64]
+
+
+def costs(values: Sequence[Sequence[float]], modes: Sequence[str]) -> Costs:
+    """Objectives as costs.
+
+    Args:
+        values: (N, M).
+        modes: `max` or `min` for each of the M.
+    """
+    signs = np.array([-1.0 if mode == "max" else 1.0 for mode in modes])
+    found: Costs = np.asarray(values, dtype=np.float64).reshape(-1, len(modes)) * signs
+    return found
+
+
+def is_dominated(point: Costs, others: Costs) -> bool:
+    """Whether one of `others`, (N, M), is at least as good as `point`, (M,), in all objectives and better in one."""
+    return bool(((others <= point).all(axis=1) & (others < point).any(axis=1)).any())
+
+
+def front(all_costs: Costs) -> NDArray[np.bool_]:
+    """Which of the (N, M) no other dominates, (N,); of those alike all are, or none."""
+    on_front = np.zeros(len(all_costs), dtype=bool)
+    # Whoever dominates a point comes before it in this order, and if anybody does, one of the front does.
+    order = np.lexsort(all_costs.T[::-1])
+    members: list[int] = []
+    for index in order:
+        if not is_dominated(all_costs[index], all_costs[members]):
+            members.append(index)
+    on_front[members] = True
+    return on_front
+
+
+def ranks(all_costs: Costs) -> NDArray[np.int64]:
+    """Non-dominated ranks, (N,): 0 for the front, 1 for the front of what is left, … (Deb et al. 2002, NSGA-II)."""
+    found = np.full(len(all_costs), -1)
+    rank = 0
+    while (left := np.flatnonzero(found < 0)).size:
+        found[left[front(all_costs[left])]] = rank
+        rank += 1
+    return found
+
+
+def knee(front_costs: Costs) -> int:
+    """The member of a front, (F, M), that gives up least: going either way from it costs more than it brings.
+
+    It is the one that lies furthest below the plane through the front's extremes, each objective scaled to the front's
+    range (Das 1999, "On characterizing the knee of the Pareto curve"). Of equal ones the first.
+    """
+    least, most = front_costs.min(axis=0), front_costs.max(axis=0)
+    span = np.where(most > least, most - least, 1.0)
+    return int(np.argmin(((front_costs - least) / span).sum(axis=1)))
+
+
+def hypervolume(some_costs: Costs, reference: Costs) -> float:
+    """The volume between the (N, M) and a reference point, (M,), that at least one of them dominates.
+
+    What lies beyond the reference in an objective adds nothing (Zitzler and Thiele 1998). The last objective is cut
+    into slices, and each slice is a volume of one dimension less (While et al. 2006).
+    """
+    inside = some_costs[(some_costs < reference).all(axis=1)]
+    if not len(inside):
+        return 0.0
+    inside = inside[front(inside)]
+    if inside.shape[1] == 1:
+        return float(reference[0] - inside[:, 0].min())
+    if inside.shape[1] == 2:
+        return _area(inside, reference)
+    inside = inside[np.argsort(inside[:, -1], kind="stable")]
+    tops = np.append(inside[1:, -1], reference[-1])
+    slices = ((index, top - low) for index, (low, top) in enumerate(zip(inside[:, -1], tops, strict=True)))
+    return sum(
+        float(depth) * hypervolume(inside[: index + 1, :-1], reference[:-1]) for index, depth in slices if depth > 0
+    )
+
+
+def _area(members: Costs, reference: Costs) -> float:
+    """The hypervolume of a front of two objectives: rectangles side by side."""
+    first, second = np.unique(members, axis=0).T  # a front in the order of its first falls in its second
+    above = np.append(reference[1], second[:-1])
+    return float(((reference[0] - first) * (above - second)).sum())
+
+
+def hypervolumes(all_costs: Costs, reference: Costs) -> list[float]:
+    """The hypervolume of the first, the first two, … of the (N, M): how it grew. See `hypervolume`."""
+    grown: list[float] = []
+    members = np.empty((0, len(reference)))
+    for point in all_costs:
+        # Only a point that nobody dominates, nor is alike, adds to the volume.
+        if len(members) and (members <= point).all(axis=1).any():
+            grown.append(grown[-1])
+            continue
+        members = np.vstack([members[~(point <= members).all(axis=1)], point])
+        grown.append(hypervolume(members, reference))
+    return grown
