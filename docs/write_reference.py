@@ -83,7 +83,8 @@ def _choice(section: Mapping[str, Any]) -> str:
 
 def _section_of(about: Mapping[str, Any], said: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The sections that a key may hold."""
-    kinds = [about, *about.get("anyOf", ()), *about.get("oneOf", ())]
+    by_name = about.get("additionalProperties")  # of a mapping of names to sections
+    kinds = [about, *about.get("anyOf", ()), *about.get("oneOf", ()), *([by_name] if isinstance(by_name, dict) else [])]
     found = [said["$defs"][kind["$ref"].rpartition("/")[2]] for kind in kinds if "$ref" in kind]
     return [section for section in found if "properties" in section]
 

@@ -2,16 +2,21 @@
 
 from results.errors import RunError, StorageError
 from results.events import Event, EventLog, read_events
+from results.objectives import Constraint, Objective, Objectives, Standing
 from results.run import Epoch, Run, Trial, View, fold, open_run
 from results.storage import Place, Storage, place
 
 __all__ = [
+    "Constraint",
     "Epoch",
     "Event",
     "EventLog",
+    "Objective",
+    "Objectives",
     "Place",
     "Run",
     "RunError",
+    "Standing",
     "Storage",
     "StorageError",
     "Trial",

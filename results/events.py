@@ -37,7 +37,7 @@ _Text = str | None
 FIELDS: dict[str, dict[str, Any]] = {
     "study_started": {"schema": int, "study": dict, "parameters": dict, "warm_start": list | None},
     "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
-    "trial_suggested": {"number": int, "config": dict, "seed": int, "repeat_of": int | None},
+    "trial_suggested": {"number": int, "config": dict, "seed": int, "repeat_of": int | None, "foreseen": dict | None},
     "trial_started": {"number": int, "attempt": int, "epoch": int},
     "epoch_reported": {
         "number": int, "attempt": int, "epoch": int, "epoch_s": float, "node": str, "metrics": dict,
@@ -50,17 +50,18 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "generation_ended": {"epoch": int, "copies": list},
     "checkpoints_dropped": {"paths": list, "reason": str},
-    "winner_chosen": {"number": int, "epoch": int, "metrics": dict},
+    "winner_chosen": {"number": int, "epoch": int, "metrics": dict, "members": list | None},
     "study_ended": {"reason": str},
 }  # fmt: skip
 MEANINGS: dict[str, str] = {
     "study_started": "A run has begun. `study` is resolved, as in study.yaml; `parameters` gives the type of each "
     "parameter's column: int, float, bool or text. `warm_start` has for each earlier run its address in `run`, what it "
-    "gave in `trials` as `[{config, value}, …]`, and in `dropped` what did not fit.",
+    "gave in `trials` as `[{config, value}, …]` (or `values`, of several objectives; and `constraints`), and in `dropped` what did not fit.",
     "study_resumed": "Another session of the run has begun. `set_aside` has the numbers of the trials that a changed "
     "space leaves out: they stay in the tables, and count for nothing else.",
     "trial_suggested": "The sampler has suggested a configuration. `repeat_of` is the number of the trial that has the "
-    "same one, if its result is to be taken; or null.",
+    "same one, if its result is to be taken; or null. `foreseen` has the metrics that the configuration alone says, "
+    "where constraints ask for them; or null.",
     "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings.",
     "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved; or null.",
     "attempt_failed": "The attempt came to nothing, and the trial will be tried again.",
@@ -69,7 +70,8 @@ MEANINGS: dict[str, str] = {
     "generation_ended": "Of a population: all have come to an epoch. `copies` says who goes on from whose checkpoint, "
     "as `[{number, source, config, checkpoint}, …]`; what the checkpoint holds is then the trial's at that epoch.",
     "checkpoints_dropped": "Checkpoints are about to be deleted, or were found to be damaged.",
-    "winner_chosen": "The winner has been evaluated and written to best/. `metrics` are those of best/metrics.json.",
+    "winner_chosen": "The winner has been evaluated and written to best/. `metrics` are those of best/metrics.json. Of "
+    "several objectives it is the knee, and `members` has the numbers of the Pareto set; else null.",
     "study_ended": "A session has ended.",
 }
 

@@ -1,5 +1,6 @@
 """Several objectives at once. All figures here are costs: less is better; (N, M) holds N trials' M objectives."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,12 +41,95 @@ def front(all_costs: Costs) -> NDArray[np.bool_]:
 
 def ranks(all_costs: Costs) -> NDArray[np.int64]:
     """Non-dominated ranks, (N,): 0 for the front, 1 for the front of what is left, … (Deb et al. 2002, NSGA-II)."""
-    found = np.full(len(all_costs), -1)
-    rank = 0
-    while (left := np.flatnonzero(found < 0)).size:
-        found[left[front(all_costs[left])]] = rank
-        rank += 1
+    found, layers = np.zeros(len(all_costs), dtype=np.int64), Layers()
+    # In this order nobody is driven out of a layer by one that comes later (Zhang et al. 2015).
+    for index in np.lexsort(all_costs.T[::-1]):
+        found[index] = layers.add(all_costs[index])
     return found
+
+
+class Layers:
+    """Points by their non-dominated rank, kept so as they come one after another.
+
+    A point looks for its layer by bisection: whoever is not dominated by a layer is not dominated by any further one.
+    Those of the layer that it dominates move to the next one, as a group, and so on (Li et al. 2017, "Efficient
+    nondomination level update").
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[Costs] = []  # by rank, (N, M) each
+
+    def add(self, point: Costs) -> int:
+        """Take in a point, (M,), and give its rank."""
+        rank = self.rank(point)
+        moving, at = point[np.newaxis], rank
+        while len(moving):
+            if at == len(self._layers):
+                self._layers.append(moving)
+                break
+            there = self._layers[at]
+            beaten = _dominated_by(there, moving)
+            self._layers[at] = np.vstack([there[~beaten], moving])
+            moving, at = there[beaten], at + 1
+        return rank
+
+    def rank(self, point: Costs) -> int:
+        """The rank that a point, (M,), has among those that are there."""
+        return bisect_left(self._layers, True, key=lambda layer: not is_dominated(point, layer))
+
+    def num_before(self, rank: int) -> int:
+        """How many points have a lower rank."""
+        return sum(len(layer) for layer in self._layers[:rank])
+
+    def layer(self, rank: int) -> Costs:
+        """The points of a rank, (N, M)."""
+        return self._layers[rank]
+
+
+def _dominated_by(points: Costs, others: Costs) -> NDArray[np.bool_]:
+    """Which of the (N, M) one of the others, (K, M), dominates, (N,)."""
+    found = np.zeros(len(points), dtype=bool)
+    for other in others:
+        found |= (other <= points).all(axis=1) & (other < points).any(axis=1)
+    return found
+
+
+def crowding(layer_costs: Costs) -> NDArray[np.float64]:
+    """How far apart each of a layer, (N, M), lies from its neighbours, (N,); infinite at the ends (Deb et al. 2002)."""
+    distances = np.zeros(len(layer_costs))
+    for column in layer_costs.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]]
+        if span > 0:
+            distances[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+        distances[order[[0, -1]]] = np.inf
+    return distances
+
+
+class Front:
+    """The points that no other dominates, kept so as they come one after another."""
+
+    def __init__(self) -> None:
+        self.members: list[int] = []
+        self.costs: Costs = np.empty((0, 0))  # of the members, in their order, (F, M)
+
+    def add(self, name: int, point: Sequence[float]) -> bool:
+        """Take in a point, unless one that is there dominates it, and say whether it was; those it dominates go."""
+        new = np.asarray(point, dtype=np.float64)
+        if not self.members:
+            self.members, self.costs = [name], new[np.newaxis]
+            return True
+        if is_dominated(new, self.costs):
+            return False
+        stays = ~_dominated_by(self.costs, new[np.newaxis])
+        self.members = [member for member, there in zip(self.members, stays, strict=True) if there] + [name]
+        self.costs = np.vstack([self.costs[stays], new])
+        return True
+
+    def knee(self) -> int:
+        """The name of the member at the knee; of equal ones the first by its costs, then by its name."""
+        order = sorted(range(len(self.members)), key=lambda index: (self.costs[index].tolist(), self.members[index]))
+        return self.members[order[knee(self.costs[order])]]
 
 
 def knee(front_costs: Costs) -> int:

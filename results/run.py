@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
+from results import pareto
 from results.errors import RunError
 from results.events import Event, read_events
+from results.objectives import Objectives, Standing
 from results.storage import Place
 
 Value = str | int | float | bool
@@ -40,6 +44,7 @@ class Trial:
     seed: int
     copied_from: int | None = None  # the trial from whose checkpoint it went on, in a population
     repeat_of: int | None = None  # the trial of the same configuration whose result it takes
+    foreseen: Mapping[str, float] = field(default_factory=dict)  # metrics that its configuration alone says
     counts: bool = True  # False once a resume has changed the space so that it lies outside
     state: str | None = None
     stop_reason: str | None = None
@@ -59,6 +64,11 @@ class Trial:
     def ended(self) -> bool:
         """Whether its end is in the log; an interrupted trial has not ended for good."""
         return self.state not in (None, "running", "interrupted")
+
+    @property
+    def was_spared(self) -> bool:
+        """Whether it was never trained, since its configuration alone breaks a constraint."""
+        return self.stop_reason == "infeasible"
 
     @property
     def checkpoints(self) -> list[Epoch]:
@@ -81,17 +91,19 @@ class Run:
     searched_s: float = 0.0
     num_failures_in_a_row: int = 0
     sessions: list[tuple[datetime, datetime]] = field(default_factory=list)  # when each began, and its last event
+    objectives: Objectives = field(default_factory=lambda: Objectives(()))
     _best: Trial | None = None
+    _front: pareto.Front = field(default_factory=pareto.Front, compare=False, repr=False)
     last_at: datetime | None = None
 
     @property
     def metric(self) -> str:
-        """The name of the metric that is searched for."""
-        return str(self.study["objective"]["metric"])
+        """The name of the metric that is searched for; of several the first."""
+        return self.objectives.each[0].metric
 
     def better(self, value: float, other: float) -> bool:
-        """Whether `value` beats `other` in the direction of the objective."""
-        return value > other if self.study["objective"]["mode"] == "max" else value < other
+        """Whether `value` beats `other` in the direction of the (first) objective."""
+        return value > other if self.objectives.each[0].mode == "max" else value < other
 
     def reaches(self, target: float) -> bool:
         """Whether the best finished trial is at least as good as the target."""
@@ -102,21 +114,44 @@ class Run:
     def best_epoch(self, trial: Trial, *, saved: bool = False) -> Epoch | None:
         """The trial's best report; of equal ones the latest, which has seen most training.
 
+        A feasible report is better than one that is not; then the objectives decide, in their order.
+
         Args:
             trial: Of this run.
             saved: Only reports whose checkpoint is there: a function need not save at each of them.
         """
-        best: Epoch | None = None
+        best: tuple[Standing, Epoch] | None = None
         for epoch in trial.checkpoints if saved else trial.epochs:
-            value = epoch.metrics.get(self.metric, math.nan)
-            if math.isfinite(value) and (best is None or not self.better(best.metrics[self.metric], value)):
-                best = epoch
-        return best
+            standing = self.objectives.standing(epoch.metrics)
+            if standing is not None and (best is None or standing <= best[0]):
+                best = standing, epoch
+        return None if best is None else best[1]
 
     def value(self, trial: Trial) -> float | None:
-        """The objective at the trial's best epoch; None before its first finite report."""
+        """The (first) objective at the trial's best epoch; None before its first finite report."""
         best = self.best_epoch(trial)
         return None if best is None else float(best.metrics[self.metric])
+
+    def values(self, trial: Trial) -> tuple[float, ...] | None:
+        """All objectives at the trial's best epoch, in their order; None before its first finite report."""
+        best = self.best_epoch(trial)
+        return None if best is None else self.objectives.values(best.metrics)
+
+    def standing(self, trial: Trial) -> Standing | None:
+        """How good the trial's best report is; None before its first finite one."""
+        best = self.best_epoch(trial)
+        return None if best is None else self.objectives.standing(best.metrics)
+
+    def excesses(self, trial: Trial) -> list[float]:
+        """By how much the trial lies beyond each bound, as far as that is known: see `Objectives.excesses`."""
+        best = self.best_epoch(trial) or (trial.epochs[-1] if trial.epochs else None)
+        return self.objectives.excesses(trial.foreseen if best is None else best.metrics)
+
+    def is_feasible(self, trial: Trial) -> bool | None:
+        """Whether the trial breaks no constraint at its best epoch; None before anything is known of it."""
+        if not trial.epochs and not trial.foreseen:
+            return None
+        return all(excess <= 0 for excess in self.excesses(trial))
 
     def curve(self, trial: Trial) -> dict[int, float]:
         """The trial's objective at each epoch where it was finite."""
@@ -128,15 +163,41 @@ class Run:
         return trial if trial.repeat_of is None else self.trials[trial.repeat_of]
 
     def ranking(self) -> list[Trial]:
-        """The finished trials, best first; of equal ones the earlier. Only they had the whole budget."""
-        sign = -1.0 if self.study["objective"]["mode"] == "max" else 1.0
-        scored = [(self.value(t), t) for t in self.trials.values() if t.state == "finished" and t.counts]
-        found = [(sign * value, trial.number, trial) for value, trial in scored if value is not None]
-        return [trial for _, _, trial in sorted(found, key=lambda row: row[:2])]
+        """The finished trials that break no constraint, best first; of equal ones the earlier.
+
+        Only they had the whole budget. Of several objectives: first the knee of the front, then the rest of the front,
+        then the others by their non-dominated rank; equals by the objectives in their order.
+        """
+        found = [(standing, t.number, t) for t in self.trials.values() if (standing := self._candidate(t))]
+        found.sort(key=lambda row: row[:2])
+        if not self.objectives.are_several or not found:
+            return [trial for _, _, trial in found]
+        all_costs = np.array([standing[1:] for standing, _, _ in found])
+        ranks = pareto.ranks(all_costs)
+        order = np.argsort(ranks, kind="stable").tolist()
+        order.insert(0, order.pop(pareto.knee(all_costs[ranks == 0])))
+        return [found[index][2] for index in order]
+
+    def costs(self, trial: Trial) -> tuple[float, ...] | None:
+        """The objectives of a trial that may win, as costs; None for the others."""
+        standing = self._candidate(trial)
+        return standing[1:] if standing else None
+
+    def _candidate(self, trial: Trial) -> Standing | None:
+        """The standing of a trial that may win; None for the others."""
+        standing = self.standing(trial) if trial.state == "finished" and trial.counts else None
+        return standing if standing and standing[0] == 0 else None
 
     def best(self) -> Trial | None:
-        """The best of the finished trials, the winner-to-be."""
+        """The best of the trials that may win: the winner-to-be. Of several objectives the knee of the front."""
         return self._best
+
+    def front(self) -> list[Trial]:
+        """The trials that may win and that no other dominates, by the objectives in their order; of one the best."""
+        if not self.objectives.are_several:
+            return [self._best] if self._best else []
+        members = zip(self._front.costs.tolist(), self._front.members, strict=True)
+        return [self.trials[number] for _, number in sorted(members)] if self._front.members else []
 
     def count(self, *states: str) -> int:
         """How many trials are in one of the states."""
@@ -162,6 +223,7 @@ class Run:
     def _study_started(self, event: Event, at: datetime) -> None:
         _check_study(event["study"])
         self.study, self.parameters = event["study"], event["parameters"]
+        self.objectives = Objectives.of(self.study)
         self.warm_start = event.get("warm_start") or []
         self.started_at = at
         self.sessions.append((at, at))
@@ -170,11 +232,14 @@ class Run:
         # The time between two sessions was nobody's training: it does not count as searched.
         _check_study(event["study"])
         self.study, self.ended, self.winner = event["study"], None, None
+        self.objectives = Objectives.of(self.study)
         for name, kind in event["parameters"].items():
             self.parameters[name] = _wider(self.parameters.get(name, kind), kind)
         for number in event["set_aside"]:
             self.trials[number].counts = False
-        self._best = next(iter(self.ranking()), None)
+        self._best, self._front = None, pareto.Front()
+        for _, trial in sorted(self.trials.items()):
+            self._take_in(trial)
         self.sessions.append((at, at))
         self.last_at = None
         self.num_failures_in_a_row = 0
@@ -184,7 +249,13 @@ class Run:
 
     def _trial_suggested(self, event: Event, at: datetime) -> None:
         number = event["number"]
-        self.trials[number] = Trial(number, event["config"], event["seed"], repeat_of=event.get("repeat_of"))
+        self.trials[number] = Trial(
+            number,
+            event["config"],
+            event["seed"],
+            repeat_of=event.get("repeat_of"),
+            foreseen=event.get("foreseen") or {},
+        )
 
     def _trial_started(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
@@ -229,18 +300,20 @@ class Run:
         trial.ended_at, trial.known_from = at, len(self.trials) if suggesting is None else suggesting + 1
         if trial.state == "failed":
             self.num_failures_in_a_row += 1
-        elif trial.state in ("finished", "stopped"):
+        elif trial.state in ("finished", "stopped") and not trial.was_spared:
             self.num_failures_in_a_row = 0
-        if trial.state == "finished" and trial.counts and self._beats_best(trial):
-            self._best = trial
+        self._take_in(trial)
 
-    def _beats_best(self, trial: Trial) -> bool:
-        value = self.value(trial)
-        if value is None or self._best is None:
-            return value is not None
-        best = self.value(self._best)
-        assert best is not None, "the best trial has a value"
-        return self.better(value, best) or (value == best and trial.number < self._best.number)
+    def _take_in(self, trial: Trial) -> None:
+        """Have a trial compete for the best, if it may win."""
+        standing = self._candidate(trial)
+        if not standing:
+            return
+        if self.objectives.are_several:
+            if self._front.add(trial.number, standing[1:]):
+                self._best = self.trials[self._front.knee()]
+        elif self._best is None or (standing, trial.number) < (self.standing(self._best), self._best.number):
+            self._best = trial
 
     def _generation_ended(self, event: Event, at: datetime) -> None:
         self.generation = event["epoch"]
@@ -260,7 +333,7 @@ class Run:
                     epoch.checkpoint = epoch.sha256 = None
 
     def _winner_chosen(self, event: Event, at: datetime) -> None:
-        self.winner = {key: event[key] for key in ("number", "epoch", "metrics")}
+        self.winner = {**{key: event[key] for key in ("number", "epoch", "metrics")}, "members": event.get("members")}
 
     def _study_ended(self, event: Event, at: datetime) -> None:
         self.ended = event["reason"]
@@ -270,12 +343,11 @@ def _check_study(study: Mapping[str, Any]) -> None:
     """Raise unless the study has what a view of a run reads of it; `search` checks all of it."""
     kinds = [
         (study["name"], str),
-        (study["objective"]["metric"], str),
         (study["budget"]["trials"], int),
         (study["budget"]["wall"], str | None),
         (study.get("space", {}), dict),  # a text would be looked up in a module, and a log executes nothing
     ]
-    if not all(isinstance(value, kind) for value, kind in kinds) or study["objective"]["mode"] not in ("max", "min"):
+    if not all(isinstance(value, kind) for value, kind in kinds):
         raise ValueError("the study in it is none")
 
 

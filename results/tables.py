@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results import pareto
 from results.run import Run, Trial
 
 SCHEMA = "1"
@@ -76,6 +78,19 @@ TRIALS = (
     Column("train_s", pa.float64(), "What its epochs took together, as in epochs.parquet.", "s"),
     Column("node", pa.string(), "The address of the node that sent its last report.", null=_NO_REPORT),
     Column(
+        "feasible", pa.bool_(), "Whether it breaks no constraint at its best epoch. There only where the study has "
+        "`constraints`.", null="before anything is known of it",
+    ),
+    Column(
+        "pareto", pa.bool_(), "Whether it is of the Pareto set: no other trial that may win is as good in all of the "
+        "objectives and better in one. There only where the study has several objectives.",
+    ),
+    Column(
+        "hypervolume", pa.float64(), "The hypervolume of the trials that may win once this one had ended: what they "
+        "dominate between them and the reference, which is an objective's `reference`, else its worst value among "
+        "them. There only where the study has several objectives.", "the product of the objectives' units", _NO_END,
+    ),
+    Column(
         "checkpoint", pa.string(), "Its best checkpoint, as a path in the run directory.", null="where none is kept"
     ),
     Column(
@@ -118,6 +133,7 @@ def trials_table(run: Run) -> pa.Table:
         "ended_at": [t.ended_at for t in trials],
         "train_s": [sum(e.epoch_s for e in t.epochs) for t in trials],
         "node": [t.node for t in trials],
+        **_standing(run, trials),
         "checkpoint": [_kept_checkpoint(run, t) for t in trials],
     }
     for name, kind in run.parameters.items():
@@ -127,6 +143,36 @@ def trials_table(run: Run) -> pa.Table:
     for name in metrics:
         columns[f"last_{name}"] = _typed([t.epochs[-1].metrics.get(name) if t.epochs else None for t in trials])
     return _table(TRIALS, columns)
+
+
+def _standing(run: Run, trials: Sequence[Trial]) -> dict[str, list[Any]]:
+    """The columns on constraints and on several objectives, as far as the study has them."""
+    columns: dict[str, list[Any]] = {}
+    if run.objectives.constraints:
+        columns["feasible"] = [run.is_feasible(trial) for trial in trials]
+    if run.objectives.are_several:
+        front = {trial.number for trial in run.front()}
+        grown = hypervolumes(run)
+        columns["pareto"] = [trial.number in front for trial in trials]
+        columns["hypervolume"] = [grown.get(trial.number) for trial in trials]
+    return columns
+
+
+def hypervolumes(run: Run) -> dict[int, float]:
+    """For each trial that has ended, the hypervolume of the trials that may win, once it had."""
+    ended = sorted((trial for trial in run.trials.values() if trial.ended), key=lambda t: (str(t.ended_at), t.number))
+    costs = {trial.number: np.array(costs) for trial in ended if (costs := run.costs(trial))}
+    if not costs:
+        return {trial.number: 0.0 for trial in ended}
+    worst = np.max(list(costs.values()), axis=0)
+    said = [objective.reference for objective in run.objectives.each]
+    reference = np.array([
+        low if value is None else objective.cost(value)
+        for objective, value, low in zip(run.objectives.each, said, worst, strict=True)
+    ])  # fmt: skip
+    nobody = np.full(len(reference), np.inf)
+    grown = pareto.hypervolumes(np.array([costs.get(trial.number, nobody) for trial in ended]), reference)
+    return {trial.number: volume for trial, volume in zip(ended, grown, strict=True)}
 
 
 def epochs_table(run: Run) -> pa.Table:
@@ -161,8 +207,8 @@ def _table(declared: Sequence[Column], columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _metric_names(run: Run) -> list[str]:
-    # The objective has its column from the first moment on, so that a reader may name it at any time.
-    names = {run.metric: None}
+    # What the study names has its column from the first moment on, so that a reader may name it at any time.
+    names: dict[str, None] = dict.fromkeys(run.objectives.metrics)
     for trial in run.trials.values():
         for epoch in trial.epochs:
             names.update(dict.fromkeys(epoch.metrics))

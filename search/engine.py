@@ -5,12 +5,12 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from results import Epoch, Event, EventLog, Run, Trial, View
+from results import Epoch, Event, EventLog, Run, Standing, Trial, View
 from results.errors import RunWarning
 from results.tables import TableWriter
 from search.checkpoints import Checkpoints
@@ -43,6 +43,7 @@ class Engine:
         run: The run so far: at least its study_started has been applied.
         views: Called with the run and each new event.
         num_slots: How many trials run at once, at the beginning.
+        foresee: Gives what a configuration says of its metrics before it is trained.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Engine:
         run: Run,
         views: Sequence[View] = (),
         num_slots: int = 1,
+        foresee: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda config: {},
     ) -> None:
         self.run = run
         self.limits = Limits(study, run)
@@ -76,7 +78,8 @@ class Engine:
         self._num_settled = 0  # so many trials, from the first on, have ended or count for nothing
         self._trained: dict[str, int] = {}  # configuration -> the trial that is trained with it
         self._repeats: dict[int, list[int]] = {}  # trial -> those that wait for its result
-        self._most = min(study.budget.trials, self._suggester.most)
+        self._foresee = foresee
+        self._num_spared = sum(trial.was_spared for trial in run.trials.values())
         self._stopping = stopping(study)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
@@ -85,8 +88,8 @@ class Engine:
         self._live: dict[int, float | None] = {}  # number -> when its attempt began, on the monotonic clock
         given_up = set()
         for epoch in _in_order(run):
-            value = epoch.metrics.get(run.metric, math.nan)
-            if math.isfinite(value) and self._stopping.gives_up(epoch.number, epoch.epoch, value):
+            standing = run.objectives.standing(epoch.metrics)
+            if standing and self._stopping.gives_up(epoch.number, epoch.epoch, standing):
                 given_up.add((epoch.number, epoch.epoch))
         if self._untold:
             self._begin_suggestion()
@@ -96,7 +99,7 @@ class Engine:
                 self._paused.add(trial.number)
             elif not trial.ended:
                 self._take_up(trial, self._again)
-            elif trial.repeat_of is None:
+            elif trial.repeat_of is None and not trial.was_spared:
                 self._trained[_key(trial.config)] = trial.number
         for trial in [run.trials[number] for number in self._again if run.trials[number].epochs]:
             self._settle(trial, (trial.number, trial.epochs[-1].epoch) in given_up)
@@ -147,6 +150,11 @@ class Engine:
         return more and not self.num_to_begin and not self.reason_to_end()
 
     @property
+    def _most(self) -> float:
+        """How many trials there may be, those that were never trained among them."""
+        return min(self._study.budget.trials + self._num_spared, self._suggester.most)
+
+    @property
     def _num_open(self) -> int:
         """How many suggestions can be made now: a deterministic one waits for all trials that it is to know of."""
         most = self._most
@@ -179,14 +187,18 @@ class Engine:
         # In a population a trial does not keep its configuration: there is no result of it to take.
         reuse = self._study.sampler.repeats == "reuse" and self._population is None
         repeat_of = self._trained.get(_key(config)) if reuse else None
-        self.record("trial_suggested", number=number, config=config, seed=seed, repeat_of=repeat_of)
+        foreseen = dict(self._foresee(config)) or None
+        self.record("trial_suggested", number=number, config=config, seed=seed, repeat_of=repeat_of, foreseen=foreseen)
         self._take_up(self.run.trials[number], self._ready)
         self._tell()
 
     def _take_up(self, trial: Trial, queue: deque[int]) -> None:
-        """Have a trial trained in its turn, or give it the result of the one that it repeats."""
+        """Have a trial trained in its turn, or give it the result of the one that it repeats, or spare it."""
         origin = self.run.origin(trial)
-        if origin is trial or (origin.ended and not _is_result(origin)):
+        if self.run.objectives.violation(trial.foreseen) > 0:
+            self._num_spared += 1
+            self._end(trial, "stopped", "infeasible")
+        elif origin is trial or (origin.ended and not _is_result(origin)):
             self._trained[_key(trial.config)] = trial.number
             queue.append(trial.number)
         elif origin.ended:
@@ -321,8 +333,8 @@ class Engine:
             return
         assert self._population is not None
         epoch = trials[0].epochs[-1].epoch
-        values = {trial.number: trial.epochs[-1].metrics[self.run.metric] for trial in trials}
-        copies = self._population.copies(epoch, values, {trial.number: trial.config for trial in trials})
+        standings = {trial.number: self._standing(trial.epochs[-1].metrics) for trial in trials}
+        copies = self._population.copies(epoch, standings, {trial.number: trial.config for trial in trials})
         facts = [
             {
                 "number": copy.number,
@@ -403,8 +415,12 @@ class Engine:
             self._end(trial, "stopped", "budget" if reason == "wall" else reason)
 
     def _gives_up(self, trial: Trial, report: Mapping[str, Any]) -> bool:
-        value = report["metrics"][self.run.metric]
-        return self._stopping.gives_up(trial.number, report["epoch"], value)
+        return self._stopping.gives_up(trial.number, report["epoch"], self._standing(report["metrics"]))
+
+    def _standing(self, metrics: Mapping[str, float]) -> Standing:
+        standing = self.run.objectives.standing(metrics)
+        assert standing is not None, "a report has all objectives, and one that is no number ends its trial"
+        return standing
 
     def _diverged(self, trial: Trial, report: Mapping[str, Any]) -> None:
         name, value = next((n, v) for n, v in report["metrics"].items() if not math.isfinite(v))

@@ -28,9 +28,19 @@ STATES = {
 STUDY_ID = 0
 
 
-def direction(study: Study) -> StudyDirection:
-    """Whether more of the objective is better."""
-    return StudyDirection.MAXIMIZE if study.objective.mode == "max" else StudyDirection.MINIMIZE
+# Where Optuna's samplers and its dashboard look for what a trial's constraints are: one number each, at most 0 if kept.
+CONSTRAINTS = "constraints"
+
+
+def directions(study: Study) -> list[StudyDirection]:
+    """Of each objective, whether more of it is better."""
+    modes = (objective.mode for objective in study.objectives)
+    return [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in modes]
+
+
+def curve(run: Run, trial: Trial) -> dict[int, float]:
+    """A trial's curve for Optuna, which has none where there are several objectives."""
+    return {} if run.objectives.are_several else run.curve(trial)
 
 
 def num_begun(run: Run) -> int:
@@ -58,30 +68,32 @@ def frozen(
     origin = run.origin(trial) if state.is_finished() else trial
     began_at, ended_at = _times(run, trial, state)
     # Of a trial that was set aside nothing holds in the changed space: only its number is taken.
-    config, curve = (dict(trial.config), run.curve(origin)) if trial.counts else ({}, {})
+    config, reported = (dict(trial.config), curve(run, origin)) if trial.counts else ({}, {})
     return FrozenTrial(
         number=number,
         trial_id=number,
         state=state,
-        value=_value(run, origin, state),
+        value=None,
+        values=_values(run, origin, state),
         datetime_start=began_at,
         datetime_complete=ended_at,
         params=config,
         distributions={name: _distribution(study.space.parameters[name]) for name in config},
         user_attrs=_facts(run, trial),
         # What a trial that waits will be trained with stands where Optuna puts it for one that is enqueued.
-        system_attrs={"fixed_params": config} if state == TrialState.WAITING else {},
-        intermediate_values=curve,
+        system_attrs={"fixed_params": config} if state == TrialState.WAITING else _bounds(run, origin, state),
+        intermediate_values=reported,
     )
 
 
 def earlier(trials: Sequence[Mapping[str, Any]], study: Study) -> list[FrozenTrial]:
-    """Finished trials of an earlier run, each with `config` and `value`, as trials of this study."""
+    """Finished trials of an earlier run, as `search.warm_start.taken` has them, as trials of this study."""
     return [
         create_trial(
-            value=trial["value"],
+            values=trial["values"] if "values" in trial else [trial["value"]],
             params=dict(trial["config"]),
             distributions={name: _distribution(study.space.parameters[name]) for name in trial["config"]},
+            system_attrs={CONSTRAINTS: trial[CONSTRAINTS]} if CONSTRAINTS in trial else {},
         )
         for trial in trials
     ]
@@ -93,12 +105,18 @@ def _state(run: Run, trial: Trial, may_go_on: TrialState) -> TrialState:
     return may_go_on if trial.state in (None, "interrupted") else STATES[str(run.origin(trial).state)]
 
 
-def _value(run: Run, trial: Trial, state: TrialState) -> float | None:
-    """The objective: of a trial that had the whole budget its best, of a stopped one its last."""
+def _values(run: Run, trial: Trial, state: TrialState) -> Sequence[float] | None:
+    """The objectives: of a trial that had the whole budget its best, of a stopped one its last, if it has a curve."""
     if state == TrialState.COMPLETE:
-        return run.value(trial)
-    curve = run.curve(trial)
-    return curve[max(curve)] if state == TrialState.PRUNED and curve else None
+        return run.values(trial)
+    reported = curve(run, trial)
+    return [reported[max(reported)]] if state == TrialState.PRUNED and reported else None
+
+
+def _bounds(run: Run, trial: Trial, state: TrialState) -> dict[str, Any]:
+    if not run.objectives.constraints or state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        return {}
+    return {CONSTRAINTS: run.excesses(trial)}
 
 
 def _times(run: Run, trial: Trial, state: TrialState) -> tuple[datetime | None, datetime | None]:
@@ -176,7 +194,8 @@ class RunStorage(BaseStorage):
         return [
             FrozenStudy(
                 self._study.name,
-                direction(self._study),
+                None,
+                directions=directions(self._study),
                 user_attrs=self.get_study_user_attrs(STUDY_ID),
                 system_attrs=self.get_study_system_attrs(STUDY_ID),
                 study_id=STUDY_ID,
@@ -195,9 +214,9 @@ class RunStorage(BaseStorage):
         return self._study.name
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """That of its objective."""
+        """Those of its objectives."""
         _check(study_id)
-        return [direction(self._study)]
+        return directions(self._study)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Where it lies, how it ended, and the figures of its winner."""
@@ -209,9 +228,9 @@ class RunStorage(BaseStorage):
         return {**facts, **{f"winner_{name}": value for name, value in figures.items()}}
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """The name of the objective, as Optuna's `Study.set_metric_names` writes it."""
+        """The names of the objectives, as Optuna's `Study.set_metric_names` writes it."""
         _check(study_id)
-        return {"study:metric_names": [self._run.metric]}
+        return {"study:metric_names": self._run.objectives.names}
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """A trial; its id is its number."""

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from results import Standing
 from search.seeds import derived
 from search.study import DIGITS_CAN_CHANGE, Pbt, Study
 from spaces import Choice, Int, Parameter, Value
@@ -44,23 +45,24 @@ class Population:
         self._settings = study.early_stop
         self._space = study.space
         self._seed = study.sampler.seed
-        self._sign = -1.0 if study.objective.mode == "max" else 1.0
 
-    def copies(self, epoch: int, values: Mapping[int, float], configs: Mapping[int, Mapping[str, Value]]) -> list[Copy]:
+    def copies(
+        self, epoch: int, standings: Mapping[int, Standing], configs: Mapping[int, Mapping[str, Value]]
+    ) -> list[Copy]:
         """Who of the worst goes on from one of the best.
 
         Args:
             epoch: At which all have arrived.
-            values: The objective there, of each trial that may go on.
+            standings: How good each is there, of those that may go on.
             configs: What each has been trained with.
         """
-        ranked = sorted(values, key=lambda number: (self._sign * values[number], number))
+        ranked = sorted(standings, key=lambda number: (standings[number], number))
         count = min(max(int(self._settings.quantile * len(ranked)), 1), len(ranked) // 2)
         best, found = ranked[:count], []
         for number in ranked[len(ranked) - count :]:
             rng = random.Random(derived(self._seed, "generation", epoch, number))
             source = rng.choice(best)
-            if values[source] != values[number]:
+            if standings[source] != standings[number]:
                 found.append(Copy(number, source, self._explored(configs[source], rng)))
         return found
 

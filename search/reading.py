@@ -80,8 +80,8 @@ def model_folder(run: Place) -> Iterator[Path]:
         yield run
         return
     names = run.names()
-    at = run / "best" if "best/config.json" in names else run
-    if at == run and "config.json" not in names:
+    at = run / "best" if {"best/config.json", "best/pareto.json"} & set(names) else run
+    if at == run and not {"config.json", "pareto.json"} & set(names):
         raise ModelError(
             f"'{run}' must be a run that has a winner, or its model, got neither; `digitsearch status {run}`"
         )

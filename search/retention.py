@@ -1,9 +1,8 @@
-"""Which checkpoints are kept: the best trials' best, running trials' last and best, and none else."""
+"""Which checkpoints are kept: the best of the best trials, or of a Pareto set, the last and best of running trials."""
 
-from bisect import insort
 from collections.abc import Sequence
 
-from results import Epoch, Run, Trial
+from results import Epoch, Run, Standing, Trial
 
 
 class Retention:
@@ -11,13 +10,13 @@ class Retention:
 
     Args:
         run: The run so far; finished trials in it compete for a place.
-        keep_best: How many finished trials keep their best checkpoint.
+        keep_best: How many finished trials keep their best checkpoint; all of a Pareto set do.
     """
 
     def __init__(self, run: Run, keep_best: int) -> None:
         self._run = run
         self._keep_best = keep_best
-        self._kept: list[tuple[float, int]] = []
+        self._kept: list[tuple[Standing, int]] = []  # best first; of several objectives the Pareto set before all else
         for trial in run.ranking():
             if trial.checkpoints:
                 self._enter(trial)
@@ -30,19 +29,21 @@ class Retention:
         """What goes when a trial has ended: its own, or those of the finished trial that it drives out."""
         if trial.state == "interrupted":
             return self.after_report(trial)
-        if trial.state != "finished":
+        if self._run.costs(trial) is None:
             return _paths(trial, but=[])
         self._enter(trial)
-        gone = [self._run.trials[number] for _, number in self._kept[self._keep_best :]]
-        del self._kept[self._keep_best :]
+        front = {member.number for member in self._run.front()}
+        self._kept.sort(key=lambda entry: (entry[1] not in front, *entry))
+        most = max(self._keep_best, len(front))
+        gone = [self._run.trials[number] for _, number in self._kept[most:]]
+        del self._kept[most:]
         dropped = [path for loser in gone for path in _paths(loser, but=[])]
         return dropped if trial in gone else dropped + _paths(trial, but=[self._best(trial)])
 
     def _enter(self, trial: Trial) -> None:
-        value = self._run.value(trial)
-        assert value is not None, "a finished trial has a value"
-        sign = -1.0 if self._run.study["objective"]["mode"] == "max" else 1.0
-        insort(self._kept, (sign * value, trial.number))
+        standing = self._run.standing(trial)
+        assert standing is not None, "a trial that may win has a standing"
+        self._kept.append((standing, trial.number))
 
     def _best(self, trial: Trial) -> list[Epoch]:
         best = self._run.best_epoch(trial, saved=True)

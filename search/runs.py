@@ -178,6 +178,7 @@ def _session(
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
         shared = share(data, study)
+        foresee = workloads.foresight(study, data)
         interrupts.heed()
         log, so_far, first = begin()
         stack.callback(log.close)
@@ -186,7 +187,7 @@ def _session(
         if has_metrics:
             views = [*views, stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu"))]
         checkpoints = checkpoints_of(place if isinstance(place, Storage) else directory, log.later)
-        engine = Engine(study, directory, checkpoints, log, so_far, views, num_slots)
+        engine = Engine(study, directory, checkpoints, log, so_far, views, num_slots, foresee)
         engine.show(first)
         try:
             interrupts.request_with(engine.request_stop)

@@ -29,6 +29,8 @@ class Abilities:
         choices: Whether it knows of values without order; else it draws them at random.
         endless: Whether a parameter may have more values than can be listed.
         learns: Whether what earlier runs found moves it.
+        objectives: Whether it can search for several objectives.
+        constraints: Whether constraints may be; one that does not learn has no use for them, and may have them.
         remembers: Whether it keeps notes with its trials, which the log does not have: they are made again from it.
         packages: What it needs besides Optuna.
     """
@@ -37,6 +39,8 @@ class Abilities:
     choices: bool = True
     endless: bool = True
     learns: bool = False
+    objectives: bool = True
+    constraints: bool = True
     remembers: bool = False
     packages: tuple[str, ...] = ()
 
@@ -46,7 +50,15 @@ class Abilities:
 SAMPLERS: Mapping[str, Abilities] = {
     "tpe": Abilities(conditions=True, learns=True),
     "gp": Abilities(conditions=False, learns=True, packages=("torch", "scipy")),
-    "cmaes": Abilities(conditions=False, choices=False, learns=True, remembers=True, packages=("cmaes",)),
+    "cmaes": Abilities(
+        conditions=False,
+        choices=False,
+        learns=True,
+        objectives=False,
+        constraints=False,
+        remembers=True,
+        packages=("cmaes",),
+    ),
     "random": Abilities(conditions=True),
     "qmc": Abilities(conditions=False, remembers=True, packages=("scipy",)),
     "grid": Abilities(conditions=True, endless=False),
@@ -55,17 +67,29 @@ SAMPLERS: Mapping[str, Abilities] = {
 }
 
 
-def refusal(settings: "Sampler", space: Space) -> str | None:
-    """Why a sampler can't do what a study asks of it, and which can; None if it can."""
-    lacks = _lacks(settings.name, space, bool(settings.warm_start))
+def refusal(settings: "Sampler", space: Space, *, several: bool = False, bounded: bool = False) -> str | None:
+    """Why a sampler can't do what a study asks of it, and which can; None if it can.
+
+    Args:
+        settings: Which one.
+        space: What it is to suggest from.
+        several: Whether there are several objectives.
+        bounded: Whether there are constraints.
+    """
+    asked = space, bool(settings.warm_start), several, bounded
+    lacks = _lacks(settings.name, *asked)
     if lacks is None:
         return None
-    able = [name for name in SAMPLERS if _lacks(name, space, bool(settings.warm_start)) is None]
+    able = [name for name in SAMPLERS if _lacks(name, *asked) is None]
     return f"sampler {settings.name!r} {lacks}; those that can do all that this study asks: {', '.join(able)}"
 
 
-def _lacks(sampler: str, space: Space, warm_start: bool) -> str | None:
+def _lacks(sampler: str, space: Space, warm_start: bool, several: bool, bounded: bool) -> str | None:
     can = SAMPLERS[sampler]
+    if several and not can.objectives:
+        return "can't search for several objectives, and objective is a list"
+    if bounded and not can.constraints:
+        return "can't take constraints into account, and the study has some"
     conditional = next((name for name, parameter in space.parameters.items() if parameter.when), None)
     if conditional and not can.conditions:
         return f"can't do conditions, and {conditional} has one (it would be drawn at random)"

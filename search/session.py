@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from results import Place, StorageError, place
+from results import Objectives, Place, Standing, StorageError, place
 from search.checkpoints import checkpoints_of
 from search.early_stop import rungs
 from search.origin import described, origin, said
@@ -34,8 +34,7 @@ class Terms:
     Args:
         workload: `digits` or package.module:function.
         run_directory: Where checkpoints are written; an absolute path, or an address in shared storage.
-        metric: The objective.
-        mode: Whether more of it is better (`max`) or less (`min`).
+        wanted: The objectives and constraints, whose metrics each report must have.
         max_epochs: The whole budget of a trial.
         every_epochs: How often a checkpoint is wanted at least.
         trial_wall_s: After so many seconds the process is ended; None for never.
@@ -51,8 +50,7 @@ class Terms:
 
     workload: str
     run_directory: str
-    metric: str
-    mode: str
+    wanted: Objectives
     max_epochs: int
     every_epochs: int
     trial_wall_s: float | None
@@ -71,8 +69,7 @@ class Terms:
         return cls(
             workload=study.workload,
             run_directory=str(run_directory.resolve() if isinstance(run_directory, Path) else run_directory),
-            metric=study.objective.metric,
-            mode=study.objective.mode,
+            wanted=study.wanted,
             max_epochs=study.early_stop.max_epochs,
             every_epochs=study.checkpoints.every_epochs,
             trial_wall_s=study.budget.trial_wall,
@@ -147,7 +144,7 @@ class Session:
         self._terms = terms
         self._number = int(assignment["number"])
         self._epoch = int(assignment["epoch"])
-        self._best: float | None = None
+        self._best: Standing | None = None
         self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=_MOST_WAITING)
         self._go_on = threading.Semaphore(0)
         self.waits = False  # whether the function stands still at a report that has been handed out
@@ -238,8 +235,9 @@ class Session:
         if self._epoch > self._terms.max_epochs:
             raise RuntimeError(f"a trial must report {self._terms.max_epochs} times at most, got one more")
         numbers = plain_numbers(metrics)
-        if self._terms.metric not in numbers:
-            raise MissingMetric(f"must report {self._terms.metric!r}, got {', '.join(numbers) or 'nothing'}")
+        missing = [name for name in self._terms.wanted.metrics if name not in numbers]
+        if missing:
+            raise MissingMetric(f"must report {missing[0]!r}, got {', '.join(numbers) or 'nothing'}")
         report = {"epoch": self._epoch, "epoch_s": epoch_s, "metrics": numbers, "checkpoint": None, "done": False}
         waits = self._waits_at(report)
         written = self._written(save) if save and self._wants_checkpoint(numbers) else None
@@ -291,13 +289,13 @@ class Session:
             self._publishing.join(timeout_s)
 
     def _wants_checkpoint(self, metrics: Mapping[str, float]) -> bool:
-        value = metrics[self._terms.metric]
         if not all(math.isfinite(number) for number in metrics.values()):
             return False
         # Equal counts as better, as in results.Run.best_epoch: of equal epochs the latest is the best.
-        sign = 1.0 if self._terms.mode == "max" else -1.0
-        improves = self._best is None or sign * value >= sign * self._best
-        self._best = value if improves else self._best
+        standing = self._terms.wanted.standing(metrics)
+        assert standing is not None, "all its numbers are finite"
+        improves = self._best is None or standing <= self._best
+        self._best = standing if improves else self._best
         if self._terms.scratch and stopping(self._terms.scratch).exists():
             return True
         if self._terms.saves_at_rungs and self._epoch in self._terms.rungs:
@@ -328,7 +326,7 @@ class DiskFailed(OSError):
 
 
 class MissingMetric(RuntimeError):
-    """A report lacks the metric that the study searches for."""
+    """A report lacks a metric that the study searches for or bounds."""
 
 
 def called(train: Train, config: Mapping[str, Any], trial: Trial) -> None:

@@ -23,7 +23,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from results import Place, RunError, place
+import results
+from results import Objectives, Place, RunError, place
 from search import references, yaml_text
 from search.errors import StudyError
 from search.samplers import SAMPLERS, refusal
@@ -211,11 +212,31 @@ DataField = Annotated[
 
 
 class Objective(_Section):
-    """What is searched for."""
+    """What is searched for; a list of such sections for the best trade-offs of several."""
 
     metric: str = Field("val_accuracy", description="A metric that the workload reports each epoch.")
     mode: Literal["max", "min"] = Field("max", description="Whether more is better.")
-    target: float | None = Field(None, description="The search ends once a finished trial is this good.")
+    target: float | None = Field(
+        None, description="The search ends once a finished trial is this good; for one objective alone."
+    )
+    reference: float | None = Field(
+        None, description="Of several objectives: what the hypervolume is measured from; null: the worst that was seen."
+    )
+
+
+class Constraint(_Section):
+    """Bounds of metrics by their names, like `{num_parameters: {max: 20000}}`: a trial that breaks one can't win."""
+
+    min: float | None = Field(None, description="What the metric must be at least.")
+    max: float | None = Field(None, description="What the metric must be at most.")
+
+
+_ONE, _SEVERAL = "an objective", "several objectives"
+ObjectiveField = Annotated[
+    Annotated[Objective, Tag(_ONE)] | Annotated[list[Objective], Field(min_length=1), Tag(_SEVERAL)],
+    Discriminator(lambda value: _SEVERAL if isinstance(value, list | tuple) else _ONE),
+    AfterValidator(lambda value: value[0] if isinstance(value, list) and len(value) == 1 else value),
+]
 
 
 # What a deterministic search knows when it suggests: all trials so far before. So many run at once at most; with more,
@@ -490,7 +511,18 @@ class Study(_Section):
         DataSection(),
         description="A data set; or package.module:name, what is trained on or a function that loads it; or null.",
     )
-    objective: Objective = Objective()
+    objective: ObjectiveField = Field(
+        Objective(), description="What is searched for; or a list of such mappings, for the best trade-offs of them."
+    )
+    constraints: dict[str, Constraint] = Field(
+        {}, description="Bounds of metrics by their names: a trial that breaks one can't win."
+    )
+    foresee: str | None = Field(
+        None,
+        pattern=f"^{references.PATTERN}$",
+        description="package.module:function of a configuration and the data: metrics that are known before training, "
+        "so that a configuration that breaks a constraint is not trained; for `digits` num_parameters always is.",
+    )
     space: SpaceField = Field(
         default_factory=lambda: NAMED["digits"],
         description="A named space; or package.module:name, one that a module holds; or a mapping.",
@@ -555,13 +587,44 @@ class Study(_Section):
         return self
 
     @model_validator(mode="after")
+    def _constraints_can_be_kept(self) -> "Study":
+        for name, bound in self.constraints.items():
+            key = f"constraints.{name}"
+            if bound.min is None and bound.max is None:
+                raise _at(key, f"{key} must have min or max, or both, like {{max: 20000}}")
+            if bound.min is not None and bound.max is not None and bound.min > bound.max:
+                raise _at(key, f"{key} must have min <= max, got {bound.min:g} > {bound.max:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_fit_together(self) -> "Study":
+        if not self.wanted.are_several:
+            if self.objectives[0].reference is not None:
+                raise _at("objective.reference", "objective.reference must be left out where there is one objective")
+            return self
+        names = self.wanted.names
+        for number, one in enumerate(self.objectives):
+            if one.metric in names[:number]:
+                raise _at(f"objective.{number}.metric", f"objective must name a metric once, got {one.metric!r} again")
+            if one.target is not None:
+                must = "can't be where there are several objectives; bound the metrics by constraints"
+                raise _at(f"objective.{number}.target", f"objective.{number}.target {must}")
+        if self.early_stop.name in ("median", "pbt"):
+            can = "compares trials by one objective, and there are several; those that can: asha, hyperband, none"
+            raise _at("early_stop.name", f"early_stop {self.early_stop.name!r} {can}")
+        if self.budget.plateau and self.budget.plateau.min_delta:
+            must = "must be 0 where there are several objectives: any change of the Pareto set is progress"
+            raise _at("budget.plateau.min_delta", f"budget.plateau.min_delta {must}")
+        return self
+
+    @model_validator(mode="after")
     def _sampler_can_do_what_is_asked(self) -> "Study":
         for number, config in enumerate(self.sampler.known):
             try:
                 self.space.check_part(config)
             except SpaceError as err:
                 raise _at(f"sampler.known.{number}", f"sampler.known.{number}: {err}") from err
-        refused = refusal(self.sampler, self.space)
+        refused = refusal(self.sampler, self.space, several=self.wanted.are_several, bounded=bool(self.constraints))
         if refused:
             raise _at("sampler.name", refused)
         return self
@@ -575,6 +638,18 @@ class Study(_Section):
             raise _at("sampler.deterministic", must)
         _check_change(self.early_stop.change, self.space, is_digits=self.workload == "digits")
         return self
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """All of them, the first first."""
+        return self.objective if isinstance(self.objective, list) else [self.objective]
+
+    @property
+    def wanted(self) -> Objectives:
+        """The objectives and the constraints, as results have them."""
+        each = tuple(results.Objective(one.metric, one.mode, one.reference) for one in self.objectives)
+        bounds = (results.Constraint(name, bound.min, bound.max) for name, bound in self.constraints.items())
+        return Objectives(each, tuple(bounds))
 
     @property
     def run_directory(self) -> Place:
@@ -650,6 +725,8 @@ def overridden(mapping: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
         section = changed
         for key in parents:
             inner = section.get(key)
+            if isinstance(inner, list):
+                raise StudyError(f"--set {path}: {key} is a list; set all of it, like --set '{key}=[…]'")
             if references.is_reference(inner):
                 raise StudyError(f"--set {path}: {key} is {inner!r}; change it in its module, or set all of {key}")
             section[key] = dict(inner) if isinstance(inner, Mapping) else {}
@@ -684,7 +761,7 @@ def _unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -
 
 def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequence[str]) -> str:
     # A union names its member types in the location; only the keys are the user's.
-    members = ("int", "float", "literal['auto']", _SECTION, _REFERENCE, _NONE, *_VARIANTS)
+    members = ("int", "float", "literal['auto']", _SECTION, _REFERENCE, _NONE, _ONE, _SEVERAL, *_VARIANTS)
     path = [key for key in error["loc"] if key not in members]
     at = error.get("ctx", {}).get("key", "").split(".")
     if at[: len(path)] == path:  # the complaint says more closely where it belongs
@@ -721,8 +798,9 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "less_than": f"must be below {context.get('lt')}",
         "model_type": "must be a mapping of keys to values",
+        "too_short": "must hold at least one",
         "finite_number": "must be a finite number",
-        "string_pattern_mismatch": "must be like package.module:name",  # the one text with a pattern is space_from
+        "string_pattern_mismatch": "must be like package.module:name",  # as space_from and foresee are
     }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
     return f"{key} {must}, got {got!r}"
 
@@ -744,5 +822,6 @@ def _section_at(location: Sequence[str | int]) -> type[BaseModel]:
         annotation = section.model_fields[str(key)].annotation
         members = [annotation, *getattr(annotation, "__args__", ())]
         options = [getattr(member, "__origin__", member) for member in members]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        # A metric under `constraints` may be called like a key of its bounds, which is no section.
+        section = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), section)
     return section

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from results import Place, Run, Trial, open_run, place
 from search import samplers
-from search.optuna_view import STATES, direction, earlier, frozen, num_begun
+from search.optuna_view import CONSTRAINTS, STATES, curve, directions, earlier, frozen, num_begun
 from search.seeds import derived
 from search.study import LAG, Sampler, Study
 from spaces import Choice, Int, Parameter, Value
@@ -126,10 +126,13 @@ class Suggester:
     def tell(self, trial: Trial) -> None:
         """Take in how a trial of the run has ended; one that repeats another, as that one."""
         told, origin = self._trials.pop(trial.number), self._run.origin(trial)
-        for epoch, reported in self._run.curve(origin).items():
+        for epoch, reported in curve(self._run, origin).items():
             told.report(reported, epoch)
         state = str(origin.state)
-        self.optuna_study.tell(told, self._run.value(origin) if state == "finished" else None, state=STATES[state])
+        if self._run.objectives.constraints and state in ("finished", "stopped"):
+            self.optuna_study._storage.set_trial_system_attr(told._trial_id, CONSTRAINTS, self._run.excesses(origin))
+        values = self._run.values(origin) if state == "finished" else None
+        self.optuna_study.tell(told, values, state=STATES[state])
 
 
 def known_from(trial: Trial, settings: Sampler) -> int:
@@ -166,7 +169,7 @@ def optuna_study(run_directory: str | Place) -> optuna.Study:
 
 def _empty(study: Study) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction=direction(study), study_name=study.name)
+    return optuna.create_study(directions=directions(study), study_name=study.name)
 
 
 def _suggested(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:

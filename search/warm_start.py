@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from results import StorageError, open_run, place
+from results import Objectives, StorageError, open_run, place
 from search.errors import StudyError
 from search.study import Study
 from spaces import Choice, Parameter, Space, Value
@@ -27,12 +27,10 @@ def _taken(study: Study, name: str) -> dict[str, Any]:
         run = open_run(place(name))
     except StorageError as err:
         raise StudyError(f"sampler.warm_start: {err}") from err
-    theirs, ours = run.study["objective"], study.objective
-    if (theirs["metric"], theirs["mode"]) != (ours.metric, ours.mode):
-        raise StudyError(
-            f"sampler.warm_start: {name!r} must have searched for {ours.mode} {ours.metric}, "
-            f"got {theirs['mode']} {theirs['metric']}; leave it out"
-        )
+    wanted = study.wanted
+    theirs, ours = _said(run.objectives), _said(wanted)
+    if theirs != ours:
+        raise StudyError(f"sampler.warm_start: {name!r} must have searched for {ours}, got {theirs}; leave it out")
     fitting: list[dict[str, Any]] = []
     dropped = Counter[str]()
     for trial in run.ranking():
@@ -41,8 +39,21 @@ def _taken(study: Study, name: str) -> dict[str, Any]:
             dropped[f"trials {misfit}"] += 1
             continue
         dropped.update(f"values of {name}, which does not apply here" for name in trial.config if name not in config)
-        fitting.append({"config": config, "value": run.value(trial)})
+        best = run.best_epoch(trial)
+        assert best is not None, "a ranked trial has a best epoch"
+        lacks = next((bound.metric for bound in wanted.constraints if bound.metric not in best.metrics), None)
+        if lacks:
+            dropped[f"trials without {lacks}, which is bounded here"] += 1
+            continue
+        found = {"values": run.values(trial)} if wanted.are_several else {"value": run.value(trial)}
+        bounds = {"constraints": wanted.excesses(best.metrics)} if wanted.constraints else {}
+        fitting.append({"config": config, **found, **bounds})
     return {"run": name, "trials": fitting, "dropped": [f"{count} {what}" for what, count in dropped.items()]}
+
+
+def _said(objectives: Objectives) -> str:
+    """The objectives in a word each: `max val_accuracy and min num_parameters`."""
+    return " and ".join(f"{objective.mode} {objective.metric}" for objective in objectives.each)
 
 
 def _mapped(space: Space, theirs: Mapping[str, Value]) -> tuple[dict[str, Value], str | None]:

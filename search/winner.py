@@ -1,14 +1,20 @@
-"""The winner: the best of the trials that had the whole budget. It alone meets the test part, once, at the end."""
+"""The winner: the best of the trials that had the whole budget. It alone meets the test part, once, at the end.
+
+Of several objectives that is the Pareto set, with its knee before the others.
+"""
 
 import json
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from results import Epoch, Run, Trial
+import numpy as np
+
+from results import Epoch, Run, Trial, pareto
 from results.errors import RunWarning
 from results.intervals import wilson
 from search.checkpoints import Checkpoints
@@ -20,7 +26,10 @@ from trainables import Data
 
 
 def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Any) -> dict[str, Any]:
-    """Make `best/` of the winner's best checkpoint.
+    """Make `best/` of the winner's best checkpoint; of several objectives, of those of the whole Pareto set.
+
+    There each member has a folder of its own in `best/`, of the same kind as `best/` is otherwise, and `pareto.json`
+    names them; the winner is the knee.
 
     Args:
         study: What was searched.
@@ -30,30 +39,34 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
         data: As the trials had it; its validation part is evaluated again.
 
     Returns:
-        `number`, `epoch` and `metrics`, the facts of the event winner_chosen.
+        `number`, `epoch`, `metrics` and `members`, the facts of the event winner_chosen.
 
     Raises:
-        NoTrialSucceeded: No trial had the whole budget.
+        NoTrialSucceeded: No trial that breaks no constraint had the whole budget.
         StudyFailed: The winner's checkpoint is missing or damaged.
     """
     candidates = run.ranking()
     if not candidates:
         raise NoTrialSucceeded(why_none(run))
+    best, write = run_directory / "best", _writer(study, data)
+    if run.objectives.are_several:
+        return _crown_all(best, write, run, _whole(study.name, checkpoints, run), checkpoints)
     trial, epoch = _first_whole(study.name, checkpoints, run, candidates)
-    facts: dict[str, Any] = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
-    best = run_directory / "best"
-    with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
-        if study.workload == "digits" and isinstance(study.data, DataSection):
-            assert saved is not None, "digits saves its best epoch"
-            metrics = _write_digits(study.data, best, saved, trial, epoch, data, facts)
-        else:
-            metrics = _write_other(study, best, saved, trial, epoch, facts)
-    return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics}
+    metrics = _written(best, write, checkpoints, trial, epoch)
+    return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics, "members": None}
 
 
 def why_none(run: Run) -> str:
     """Why a run that has ended has no winner."""
     failed, stopped = run.count("failed"), run.count("stopped", "interrupted")
+    finished = run.count("finished")
+    spared = sum(trial.was_spared for trial in run.trials.values())
+    bounds = ", ".join(constraint.metric for constraint in run.objectives.constraints)
+    if bounds and finished + spared > failed and (finished or spared == stopped):
+        return (
+            f"no finished trial keeps the constraints on {bounds}: {finished} had the whole budget of epochs, {spared} "
+            "were known to break one and not trained; loosen the constraints, or change the space"
+        )
     if failed > stopped:
         errors = [trial.error or "" for trial in run.trials.values() if trial.state == "failed"]
         commonest = max(set(errors), key=errors.count)
@@ -68,8 +81,7 @@ def _first_whole(name: str, checkpoints: Checkpoints, run: Run, candidates: Sequ
     """The best candidate whose best checkpoint can be used; those passed over are named in a warning."""
     damaged: list[str] = []
     for trial in candidates:
-        epoch = run.best_epoch(trial, saved=True) or run.best_epoch(trial)
-        assert epoch is not None, "a ranked trial has a best epoch"
+        epoch = _best_kept(run, trial)
         if epoch.sha256 is None and not damaged:
             return trial, epoch  # It never saved one: a workload need not.
         if checkpoints.is_whole(epoch):
@@ -80,27 +92,100 @@ def _first_whole(name: str, checkpoints: Checkpoints, run: Run, candidates: Sequ
                     stacklevel=2,
                 )
             return trial, epoch
-        damaged.append(f"the checkpoint of trial {trial.number} at epoch {epoch.epoch} is damaged or gone")
+        damaged.append(_is_damaged(trial, epoch))
     raise StudyFailed(f"the run of {name!r} must hold a whole checkpoint of a good trial, got none: {damaged[0]}")
 
 
-def _write_digits(
-    section: DataSection,
-    best: Path,
-    checkpoint: Path,
-    trial: Trial,
-    epoch: Epoch,
-    data: Data,
-    facts: Mapping[str, Any],
+def _whole(name: str, checkpoints: Checkpoints, run: Run) -> list[tuple[Trial, Epoch]]:
+    """The Pareto set, those members whose best checkpoint is damaged left out and named in a warning."""
+    members = [(trial, _best_kept(run, trial)) for trial in run.front()]
+    whole = [(trial, epoch) for trial, epoch in members if epoch.sha256 is None or checkpoints.is_whole(epoch)]
+    damaged = [_is_damaged(*member) for member in members if member not in whole]
+    if not whole:
+        raise StudyFailed(f"the run of {name!r} must hold a whole checkpoint of a good trial, got none: {damaged[0]}")
+    for what in damaged:
+        warnings.warn(f"{name}: {what}; it is left out of best/", category=RunWarning, stacklevel=2)
+    return whole
+
+
+def _best_kept(run: Run, trial: Trial) -> Epoch:
+    epoch = run.best_epoch(trial, saved=True) or run.best_epoch(trial)
+    assert epoch is not None, "a ranked trial has a best epoch"
+    return epoch
+
+
+def _is_damaged(trial: Trial, epoch: Epoch) -> str:
+    return f"the checkpoint of trial {trial.number} at epoch {epoch.epoch} is damaged or gone"
+
+
+def _crown_all(
+    best: Path, write: "_Write", run: Run, members: Sequence[tuple[Trial, Epoch]], checkpoints: Checkpoints
 ) -> dict[str, Any]:
-    from trainables import model
+    unfinished = best.with_name(best.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    found = {
+        trial.number: _written(unfinished / folder_of(trial.number), write, checkpoints, trial, epoch)
+        for trial, epoch in members
+    }
+    values = [run.objectives.values(epoch.metrics) or () for _, epoch in members]
+    knee = pareto.knee(np.array([run.objectives.costs(entry) for entry in values]))
+    trial, epoch = members[knee]
+    said = {
+        "knee": trial.number,
+        "members": [
+            {
+                "trial": member.number,
+                "folder": folder_of(member.number),
+                **dict(zip(run.objectives.names, entry, strict=True)),
+            }
+            for (member, _), entry in zip(members, values, strict=True)
+        ],
+    }
+    (unfinished / "pareto.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(best, ignore_errors=True)
+    unfinished.rename(best)
+    numbers = [member.number for member, _ in members]
+    return {"number": trial.number, "epoch": epoch.epoch, "metrics": found[trial.number], "members": numbers}
+
+
+def folder_of(number: int) -> str:
+    """What the folder of a member of a Pareto set is called."""
+    return f"trial-{number:04d}"
+
+
+# Writes the folder of a winner, of its checkpoint, and gives what its metrics.json says.
+_Write: TypeAlias = Callable[[Path, Path | None, Trial, Epoch], dict[str, Any]]
+
+
+def _writer(study: Study, data: Any) -> _Write:
+    if study.workload != "digits" or not isinstance(study.data, DataSection):
+        return partial(_write_other, study)
     from trainables.datasets import load_part
 
+    test = load_part(study.data.dataset, Path(study.data.dir), "test")
+    return partial(_write_digits, study.data, data, test)
+
+
+def _written(folder: Path, write: _Write, checkpoints: Checkpoints, trial: Trial, epoch: Epoch) -> dict[str, Any]:
+    with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
+        return write(folder, saved, trial, epoch)
+
+
+def _facts(trial: Trial, epoch: Epoch) -> dict[str, Any]:
+    return {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
+
+
+def _write_digits(
+    section: DataSection, data: Data, test: Any, folder: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch
+) -> dict[str, Any]:
+    from trainables import model
+
+    assert checkpoint is not None, "digits saves its best epoch"
     winner = digits_model(section, checkpoint, trial.config, data, seed=trial.seed, epochs=epoch.epoch)
-    test = load_part(section.dataset, Path(section.dir), "test")
-    metrics = {**facts, **scores(winner, data, test.images, test.labels)}
+    metrics = {**_facts(trial, epoch), **scores(winner, data, test.images, test.labels)}
     metrics["num_parameters"] = epoch.metrics["num_parameters"]
-    model.write(best, winner, metrics, {PREDICTIONS: predictions(winner, test.images, test.labels)})
+    model.write(folder, winner, metrics, {PREDICTIONS: predictions(winner, test.images, test.labels)})
     return metrics
 
 
@@ -141,9 +226,7 @@ def scores(trained: Any, data: Data, test_images: Any, test_labels: Any) -> dict
     }
 
 
-def _write_other(
-    study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
-) -> dict[str, Any]:
+def _write_other(study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch) -> dict[str, Any]:
     """A workload of one's own: its checkpoint, if it saves any, as it saved it, with its configuration and metrics."""
     unfinished = best.with_name(best.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -152,6 +235,7 @@ def _write_other(
         shutil.copytree(checkpoint, unfinished / "checkpoint")
     config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
     (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    facts = _facts(trial, epoch)
     metrics = {**facts, **epoch.metrics, **facts}  # a function may report an `epoch` of its own; the tables have it
     (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(best, ignore_errors=True)

@@ -1,10 +1,11 @@
 """Where a study's workload comes from: its training function, its data, and what becomes of its best checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.errors import StudyError
+from search.errors import StudyError, StudyFailed
 from search.origin import described
 from search.references import look_up
 from search.study import DataSection, Study
@@ -18,6 +19,8 @@ def check(study: Study) -> None:
         find(study.workload)
     if isinstance(study.data, str):
         look_up("data", study.data)
+    if study.foresee:
+        _function("foresee", study.foresee)
 
 
 def find(workload: str) -> Train:
@@ -26,10 +29,14 @@ def find(workload: str) -> Train:
     Raises:
         StudyError: It can't be imported, or is none.
     """
-    function = look_up("workload", "trainables.digits:train" if workload == "digits" else workload, "function")
+    return _function("workload", "trainables.digits:train" if workload == "digits" else workload)  # type: ignore[no-any-return]
+
+
+def _function(key: str, reference: str) -> Any:
+    function = look_up(key, reference, "function")
     if not callable(function):
-        raise StudyError(f"workload {workload!r} must be a function, got {function!r}")
-    return function  # type: ignore[no-any-return]
+        raise StudyError(f"{key} {reference!r} must be a function, got {function!r}")
+    return function
 
 
 def whole_configuration(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +91,41 @@ def load_images(section: DataSection) -> Data:
         mean=float(train_images.mean() / 255),
         std=float(train_images.std() / 255),
     )
+
+
+def foresight(study: Study, data: Any) -> Callable[[Mapping[str, Any]], Mapping[str, float]]:
+    """A function that gives what a configuration says of the metrics that a study bounds, before it is trained.
+
+    Args:
+        study: Without constraints nothing is asked of it.
+        data: As the trials have it.
+
+    Raises:
+        StudyError: What `foresee` names can't be imported, or is no function.
+        StudyFailed: By the function: the study's own fails, or gives something else than numbers by their names.
+    """
+    bounded = set(study.constraints)
+    if study.foresee and bounded:
+        return partial(_foreseen, study.foresee, _function("foresee", study.foresee), bounded, data)
+    if study.workload == "digits" and isinstance(data, Data) and "num_parameters" in bounded:
+        from trainables.digits import size
+
+        return lambda config: {"num_parameters": size(config, data)}
+    return lambda config: {}
+
+
+def _foreseen(
+    name: str, function: Callable[..., Any], bounded: Container[str], data: Any, config: Mapping[str, Any]
+) -> Mapping[str, float]:
+    from search.session import plain_numbers
+
+    try:
+        return {
+            metric: value for metric, value in plain_numbers(function(dict(config), data)).items() if metric in bounded
+        }
+    except (Exception, SystemExit) as err:
+        must = "must give numbers by the names of metrics, for any configuration"
+        raise StudyFailed(f"foresee {name!r} {must}, got {described(err)} for {dict(config)}") from err
 
 
 def warm_up(workload: str, data: Any, *, gpu: bool, num_threads: int, precision: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_search_engine import Driver, made
+from test_search_engine import Driver, made, up
 
 from results import open_run
 from search import Study
@@ -27,41 +27,41 @@ def test_the_brackets_of_the_paper() -> None:
     # Table 1 of Li et al. 2018: R = 81, reduction 3; it begins with 81, 34, 15, 8 and 5 configurations.
     settings = Halving(name="hyperband", grace_epochs=1, max_epochs=81, reduction=3)
     assert bracket_sizes(settings) == [81, 34, 15, 8, 5]
-    rule = Hyperband(settings, "max")
+    rule = Hyperband(settings)
     assert Counter(rule.bracket(number) for number in range(143)) == {0: 81, 1: 34, 2: 15, 3: 8, 4: 5}
     assert [rule.bracket(number) for number in (0, 80, 81, 142, 143)] == [0, 0, 1, 4, 0]
 
 
 def test_brackets_compare_only_their_own_and_the_last_stops_nobody() -> None:
-    rule = Hyperband(Halving(name="hyperband", grace_epochs=1, max_epochs=9, reduction=3), "max")
+    rule = Hyperband(Halving(name="hyperband", grace_epochs=1, max_epochs=9, reduction=3))
     assert [rule.bracket(number) for number in range(17)] == [0] * 9 + [1] * 5 + [2] * 3
-    assert not rule.gives_up(0, 1, 0.5)
-    assert rule.gives_up(1, 1, 0.1)
-    assert not rule.gives_up(9, 1, 0.1), "its first rung is at 3"
-    assert not rule.gives_up(9, 3, 0.1), "the first of its own there"
-    assert not any(rule.gives_up(number, epoch, -1.0) for number in (14, 15, 16) for epoch in range(1, 9))
+    assert not rule.gives_up(0, 1, up(0.5))
+    assert rule.gives_up(1, 1, up(0.1))
+    assert not rule.gives_up(9, 1, up(0.1)), "its first rung is at 3"
+    assert not rule.gives_up(9, 3, up(0.1)), "the first of its own there"
+    assert not any(rule.gives_up(number, epoch, up(-1.0)) for number in (14, 15, 16) for epoch in range(1, 9))
 
 
 def reported(rule: MedianStopping, number: int, *values: float) -> list[bool]:
-    return [rule.gives_up(number, epoch, value) for epoch, value in enumerate(values, start=1)]
+    return [rule.gives_up(number, epoch, up(value)) for epoch, value in enumerate(values, start=1)]
 
 
 def test_the_median_rule_holds_the_best_so_far_against_running_means_of_whole_trials() -> None:
-    rule = MedianStopping(Median(grace_epochs=2, max_epochs=4, min_trials=3), "max")
+    rule = MedianStopping(Median(grace_epochs=2, max_epochs=4, min_trials=3))
     for number, level in enumerate((0.2, 0.4, 0.6)):
         assert reported(rule, number, level, level, level, level) == [False] * 4
     assert reported(rule, 3, 0.1, 0.1) == [False, True], "its grace is over; the median of the means is 0.4"
     assert reported(rule, 4, 0.5, 0.1, 0.1) == [False] * 3, "what counts is its best so far"
     assert reported(rule, 5, 0.4, 0.4) == [False] * 2, "as good as the median is good enough"
-    rising = MedianStopping(Median(grace_epochs=1, max_epochs=2, min_trials=1), "min")
-    assert reported(rising, 0, 0.8, 0.2) == [False, False]
-    assert reported(rising, 1, 0.9) == [True]
+    rising = MedianStopping(Median(grace_epochs=1, max_epochs=2, min_trials=1))
+    assert reported(rising, 0, -0.8, -0.2) == [False, False]
+    assert reported(rising, 1, -0.9) == [True]
     assert reported(rising, 0, 0.0) == [False], "a trial that reports again after a retry counts once"
-    assert reported(rising, 2, 0.7) == [False]
+    assert reported(rising, 2, -0.7) == [False]
 
 
 def test_the_median_rule_waits_for_enough_whole_trials() -> None:
-    rule = MedianStopping(Median(grace_epochs=1, max_epochs=3, min_trials=2), "max")
+    rule = MedianStopping(Median(grace_epochs=1, max_epochs=3, min_trials=2))
     assert reported(rule, 0, 0.9, 0.9, 0.9) == [False] * 3
     assert reported(rule, 1, 0.1, 0.1) == [False] * 2
     assert reported(rule, 2, 0.9, 0.9, 0.9) == [False] * 3
@@ -95,7 +95,7 @@ def train_at_once(driver: Driver, most: int = 10**6, slots: int = 4, seed: int =
 def verdicts(rule: Stopping) -> list[bool]:
     """What a rule says of trials that it has not seen; a copy of it is asked."""
     rule = copy.deepcopy(rule)
-    return [rule.gives_up(1000 + number, epoch, number % 20 / 20) for number in range(100) for epoch in (1, 3, 5)]
+    return [rule.gives_up(1000 + number, epoch, up(number % 20 / 20)) for number in range(100) for epoch in (1, 3, 5)]
 
 
 @pytest.mark.parametrize("rule", RULES)

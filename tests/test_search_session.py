@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from results import Objective, Objectives
 from search import checkpoints
 from search.checkpoints import folder_sha256
 from search.session import Session, Terms
@@ -34,9 +35,12 @@ class Heard:
         return self._left.popleft()
 
 
+SCORE = Objectives((Objective("score", "max"),))
+
+
 def begun(train: Train, directory: Path, config: Mapping[str, Any], **changes: Any) -> Heard:
     max_epochs, rungs = changes.pop("max_epochs", 3), changes.pop("rungs", ())
-    terms = Terms("t:t", str(directory), "score", "max", max_epochs, changes.pop("every", 1), None, 1, False, rungs)
+    terms = Terms("t:t", str(directory), SCORE, max_epochs, changes.pop("every", 1), None, 1, False, rungs)
     assignment = {"number": 7, "config": config, "seed": 1, "epoch": 0, "checkpoint": None, **changes}
     return Heard(Session(train, terms, None, assignment))
 

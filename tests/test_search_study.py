@@ -66,7 +66,7 @@ def complaint(text: str, tmp_path: Path) -> str:
     return str(raised.value).replace(f"{path}", "s.yaml")
 
 
-KEYS = "name, workload, data, objective, space, space_from, sampler, early_stop, budget, resources, precision, failures, checkpoints, output"
+KEYS = "name, workload, data, objective, constraints, foresee, space, space_from, sampler, early_stop, budget, resources, precision, failures, checkpoints, output"
 BROKEN = {
     "budgets: {trials: 3}": f"s.yaml, line 1: unknown key 'budgets'; known: {KEYS} (did you mean 'budget'?)",
     "name: a\nbudget:\n  trails: 3": "s.yaml, line 3: unknown key 'trails' in budget; known: trials, wall, trial_wall, "
@@ -137,7 +137,21 @@ BROKEN = {
     "data: {split_seed: -1}": "s.yaml, line 1: data.split_seed must be at least 0, got -1",
     "data: {split_sed: 1}": "s.yaml, line 1: unknown key 'split_sed' in data; known: dataset, dir, validation, split_seed (did you mean 'split_seed'?)",
     "objective: val_accuracy": "s.yaml, line 1: objective must be a mapping of keys to values, got 'val_accuracy'",
-    "objective: [{metric: a}]": "s.yaml, line 1: objective must be a mapping of keys to values, got [{'metric': 'a'}]",
+    "objective: []": "s.yaml, line 1: objective must hold at least one, got []",
+    "objective: [3]": "s.yaml, line 1: objective.0 must be a mapping of keys to values, got 3",
+    "objective: [{metric: a}, {metrik: b}]": "s.yaml, line 1: unknown key 'metrik' in objective.1; known: metric, mode, target, reference (did you mean 'metric'?)",
+    "objective: [{metric: a}, {metric: a}]": "s.yaml, line 1: objective must name a metric once, got 'a' again",
+    "objective: [{metric: a, target: 1.0}, {metric: b}]": "s.yaml, line 1: objective.0.target can't be where there are several objectives; bound the metrics by constraints",
+    "objective: {reference: 1.0}": "s.yaml, line 1: objective.reference must be left out where there is one objective",
+    "objective: [{metric: a}, {metric: b, mode: min}]\nearly_stop: {name: median}": "s.yaml, line 2: early_stop 'median' compares trials by one objective, and there are several; those that can: asha, hyperband, none",
+    "objective: [{metric: a}, {metric: b, mode: min}]\nearly_stop: {name: pbt}": "s.yaml, line 2: early_stop 'pbt' compares trials by one objective, and there are several; those that can: asha, hyperband, none",
+    "objective: [{metric: a}, {metric: b, mode: min}]\nbudget: {plateau: {min_delta: 0.1}}": "s.yaml, line 2: budget.plateau.min_delta must be 0 where there are several objectives: any change of the Pareto set is progress",
+    "constraints: {n: {}}": "s.yaml, line 1: constraints.n must have min or max, or both, like {max: 20000}",
+    "constraints: {n: {maxx: 3}}": "s.yaml, line 1: unknown key 'maxx' in constraints.n; known: min, max (did you mean 'max'?)",
+    "constraints: {max: {maxx: 3}}": "s.yaml, line 1: unknown key 'maxx' in constraints.max; known: min, max (did you mean 'max'?)",
+    "constraints: {n: {min: 3, max: 1}}": "s.yaml, line 1: constraints.n must have min <= max, got 3 > 1",
+    "constraints: {n: 3}": "s.yaml, line 1: constraints.n must be a mapping of keys to values, got 3",
+    "foresee: size": "s.yaml, line 1: foresee must be like package.module:name, got 'size'",
     "objective: {metric: 3}": "s.yaml, line 1: objective.metric must be text, got 3",
     "objective: {target: high}": "s.yaml, line 1: objective.target must be a number, got 'high'",
     "sampler: tpe": "s.yaml, line 1: sampler must be a mapping of keys to values, got 'tpe'",

@@ -123,6 +123,13 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
         trial.report(metrics, lambda folder: _save(folder, network, average, optimizer))
 
 
+def size(config: Mapping[str, Any], data: Data) -> int:
+    """`num_parameters` of a configuration, known before it is trained; as `train` reports it."""
+    height, width = data.train_images.shape[1:]
+    with torch.device("meta"):  # Nothing is drawn, and no memory taken.
+        return num_parameters(build({**DEFAULTS, **config}, height, width, data.num_classes))
+
+
 def warm_up(data: Data, device: str, num_threads: int, precision: str) -> None:
     """Pay in advance what the first trial of a process would pay: moving the data, the first kernels, the probe.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from trainables.errors import ModelError
 
 _DEEPEST = 64
 _WEIGHTS, _CONFIG, _METRICS = "model.safetensors", "config.json", "metrics.json"
+_PARETO = "pareto.json"  # in the `best/` of a search for several objectives
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,20 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _innermost(folder: Path) -> Path:
-    return folder / "best" if (folder / "best").is_dir() else folder
+    """The model folder itself, of a run directory or its `best/`; of a Pareto set that of the knee."""
+    folder = folder / "best" if (folder / "best").is_dir() else folder
+    several = folder / _PARETO
+    if not several.is_file():
+        return folder
+    try:
+        said = json.loads(several.read_text(encoding="utf-8"))
+        names = {member["trial"]: member["folder"] for member in said["members"]}
+        name = names[said["knee"]]
+        if not re.fullmatch(r"trial-\d+", name):
+            raise ValueError(f"a folder must be named like trial-0000, got {name!r}")
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise ModelError(f"{str(several)!r} is damaged: {type(err).__name__}: {str(err).splitlines()[0]}") from err
+    return folder / str(name)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
