@@ -33,6 +33,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     ClusterError: 2,
     errors.NoTrialSucceeded: 3,
     errors.TargetNotReached: 4,
+    errors.NotReproduced: 5,
 }
 _SIGNALLED = 128
 
@@ -288,6 +289,21 @@ def dashboard(
     with dashboard_of(run_directory, host, port) as server:
         typer.echo(f"{run_directory}: {server.url}\nCtrl-C ends these pages, and no search")
         server.serve_forever()
+
+
+@app.command()
+def rerun(
+    run_directory: RunArgument,
+    trial: Annotated[int, typer.Option(min=0, help="The trial's number.")],
+    format_: FormatOption = Format.table,
+) -> None:
+    """Train a trial again, here, and compare its metrics with what was recorded: exit 0 if they are the same."""
+    from search import rerun as again
+    from search import show
+
+    found = again.rerun(run_directory, trial, lambda epoch: typer.echo(f"epoch {epoch}", err=True))
+    typer.echo(show.rerun(found, format_.value), nl=False)
+    found.check()
 
 
 @app.command()

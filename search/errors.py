@@ -19,3 +19,7 @@ class NoTrialSucceeded(Exception):
 
 class TargetNotReached(Exception):
     """A study ended, a winner was found, and it misses the target that was required."""
+
+
+class NotReproduced(Exception):
+    """A trial was trained again, and came out otherwise than it was recorded."""

@@ -295,6 +295,17 @@ def serving(started: Any) -> str:
     )
 
 
+def rerun(found: Any, format_: str) -> str:
+    """A trial beside its repetition: for people its last epoch, for programs every figure that differs."""
+    if format_ != "table":
+        return rows([vars(difference) for difference in found.differences], format_)
+    last = found.recorded[-1]
+    differing = {difference.metric for difference in found.differences}
+    lines = [(name, repr(last.metrics[name]), "differs" if name in differing else "the same") for name in found.metrics]
+    head = f"trial {found.number}, {last.epoch} epochs; recorded at the last one, and how it came out now:\n"
+    return head + text_table(("metric", "recorded", "in all epochs"), lines)
+
+
 def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A plain table for people; as wide as it needs to be."""
     table = Table(box=None, header_style="bold", pad_edge=False)

@@ -53,6 +53,7 @@ def test_a_search_killed_again_and_again_loses_nothing(undisturbed: Search, tmp_
     assert search.winner() == undisturbed.winner()
 
 
+@pytest.mark.chaos
 def test_a_driver_killed_alone_takes_its_processes_along_and_leaves_its_lease(tmp_path: Path) -> None:
     search = Search(tmp_path, STUDY)
     driver = search.begin()

@@ -311,6 +311,7 @@ def test_submit_and_ray_job_submit_do_what_a_local_run_does(on_cluster: Typed, t
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_a_job_is_stopped_in_good_order_and_resumed(on_cluster: Typed, three_nodes: SimpleNamespace) -> None:
     long = ("--set=budget.trials=400", "--set=budget.wall=5m", "--set=name=long", "--set=early_stop.name=none")
     job_id = job_of(on_cluster("search", "submit", "quickstart", *long))
@@ -476,6 +477,7 @@ def test_shares_of_gpus(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_a_node_that_joins_is_waited_for_and_used(tmp_path: Path) -> None:
     words = ["run", "quickstart", "--wait", "--set=resources.cpu=2", "--set=name=late", *SMALL]
     with nodes(tmp_path, "1") as one_node:
@@ -498,6 +500,7 @@ def test_a_node_that_joins_is_waited_for_and_used(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_the_trials_of_a_node_that_dies_go_on_elsewhere(tmp_path: Path) -> None:
     study = {
         "name": "nodes", "workload": "workloads_for_tests:sleeps", "data": None, "objective": {"metric": "score"},

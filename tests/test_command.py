@@ -63,7 +63,7 @@ def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> N
     verbs = re.findall(r"^  ([a-z]+)  ", type_in("--help").stdout, re.M)
     assert verbs == [
         "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "report", "watch", "dashboard",
-        "train", "predict", "export", "serve",
+        "rerun", "train", "predict", "export", "serve",
         "submit", "jobs", "logs", "stop", "doctor",
     ]  # fmt: skip
     for verb in verbs:

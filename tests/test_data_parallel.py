@@ -101,6 +101,7 @@ def _five_seeds(tmp_path: Path, workers: int) -> Study:
             "name": f"workers-{workers}",
             "data": {"dataset": "optdigits", "validation": 500},
             "space": space,
+            "sampler": {"repeats": "reseed"},
             "early_stop": {"name": "none", "max_epochs": 5},
             "budget": {"trials": 5, "wall": "5m"},
             "resources": {"workers": workers},
@@ -131,6 +132,7 @@ def test_two_workers_reach_the_accuracy_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.chaos
 def test_a_worker_that_dies_costs_an_attempt_and_the_trial_goes_on(tmp_path: Path) -> None:
     outcome = run(made(tmp_path, "a_worker_dies_once", budget={"trials": 1}, resources={"workers": 2}))
     frame = pd.read_parquet(str(outcome.run_directory / "trials.parquet"))

@@ -301,6 +301,7 @@ def broken_off(search: Search, driver: "subprocess.Popen[str]") -> str:
     return errors
 
 
+@pytest.mark.chaos
 def test_a_disk_that_fills_up(small_disk: Path) -> None:
     search = Search(small_disk, SLEEPER)
     driver = begun(search, 10)
@@ -351,6 +352,7 @@ def test_a_disk_that_turns_read_only(failing_disk: Path) -> None:
     assert [t.state for t in open_run(search.run_directory).trials.values()] == ["finished"] * 4
 
 
+@pytest.mark.chaos
 def test_a_run_directory_deleted_midway(tmp_path: Path) -> None:
     search = Search(tmp_path, SLEEPER)
     driver = begun(search, 10)
@@ -407,6 +409,7 @@ def test_a_secret_is_in_no_file_and_in_no_output(tmp_path: Path, monkeypatch: py
     assert len(files) > 8 and not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
+@pytest.mark.chaos
 def test_a_stop_does_not_wait_for_a_long_epoch(tmp_path: Path) -> None:
     search = Search(tmp_path, SLEEPER.replace("workloads_for_tests:sleeps", "workloads_for_tests:has_long_epochs"))
     driver = begun(search, 5)

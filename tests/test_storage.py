@@ -330,8 +330,20 @@ def whole(run: Storage, tmp_path: Path) -> SimpleNamespace:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize("num_trials", [8, pytest.param(24, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("server", [0.2], indirect=True, ids=["faulty"])
+def test_a_small_search_in_a_bucket_is_whole(server: Server, type_in: TYPED, tmp_path: Path) -> None:
+    few = ("--set=budget.trials=3", "--set=early_stop.max_epochs=2", "--set=output=s3://bucket/small")
+    typed = type_in("run", "quickstart", *few)
+    assert typed.returncode == 0 and "model:  s3://bucket/small/quickstart/best" in typed.stdout, typed.stderr
+    found = whole(Storage("s3://bucket/small/quickstart"), tmp_path)
+    assert list(found.trials["number"]) == [0, 1, 2] and found.events[-1]["event"] == "winner_chosen"
+    assert len(found.epochs) == found.trials["epochs"].sum() and "best/predictions.parquet" in found.files
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+@pytest.mark.parametrize("num_trials", [8, 24])
 def test_quickstart_in_a_bucket_with_faults_is_killed_and_resumed_elsewhere(
     num_trials: int, type_in: TYPED, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
