@@ -66,6 +66,11 @@ class Trial:
         return self.state not in (None, "running", "interrupted")
 
     @property
+    def folder(self) -> str:
+        """What folders of it are called, in checkpoints/ and among the members of a Pareto set in best/."""
+        return f"trial-{self.number:04d}"
+
+    @property
     def was_spared(self) -> bool:
         """Whether it was never trained, since its configuration alone breaks a constraint."""
         return self.stop_reason == "infeasible"

@@ -529,7 +529,8 @@ def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
     typer.echo(show.outcome(outcome))
     if outcome.signal:
         raise typer.Exit(_SIGNALLED + outcome.signal)
-    target = outcome.run.study["objective"]["target"]
+    objective = outcome.run.study["objective"]
+    target = None if outcome.run.objectives.are_several else objective["target"]
     if require_target and target is not None and not outcome.run.reaches(target):
         raise errors.TargetNotReached(f"{outcome.run.metric} must reach {target:g}; the winner has it not")
 

@@ -342,7 +342,7 @@ class Engine:
                 "config": copy.config,
                 "checkpoint": self._checkpoints.copy(
                     str(self.run.trials[copy.source].epochs[-1].checkpoint),
-                    f"checkpoints/trial-{copy.number:04d}/epoch-{epoch:04d}",
+                    f"checkpoints/{self.run.trials[copy.number].folder}/epoch-{epoch:04d}",
                 ),
             }
             for copy in copies

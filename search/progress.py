@@ -1,5 +1,6 @@
 """A search as it goes on: a live picture in a terminal, a line for each ended trial elsewhere."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -107,15 +108,40 @@ def ended_line(run: Run, trial: Trial) -> str:
     if trial.repeat_of is not None:
         return f"{start} (repeat of trial {trial.repeat_of}); best so far {_best_text(run)}"
     num_epochs = trial.epochs[-1].epoch if trial.epochs else 0
-    value = run.value(trial)
-    figure = f", {run.metric} {value:.4f}" if value is not None else ""
+    values = run.values(trial)
+    if trial.was_spared:
+        broken = ", ".join(name for name in trial.foreseen if run.objectives.violation({name: trial.foreseen[name]}))
+        return f"{start} before training ({broken} breaks a constraint); best so far {_best_text(run)}"
+    found = f", {valued(run, values)}" if values else ""
+    found += ", which breaks a constraint" if run.is_feasible(trial) is False else ""
     why = "" if trial.stop_reason == "max_epochs" else f" ({trial.stop_reason})"
-    return f"{start}{why} after {num_epochs} epochs{figure}; best so far {_best_text(run)}"
+    return f"{start}{why} after {num_epochs} epochs{found}; best so far {_best_text(run)}"
 
 
 def _best_text(run: Run) -> str:
     best = run.best()
-    return f"{run.metric} {run.value(best):.4f} (trial {best.number})" if best else "none yet"
+    if best is None:
+        return "none yet"
+    values = run.values(best)
+    assert values is not None, "a trial that may win has values"
+    if not run.objectives.are_several:
+        return f"{valued(run, values)} (trial {best.number})"
+    front = run.front()
+    if len(front) == 1:
+        return f"{valued(run, values)} (trial {best.number}, better in all)"
+    return f"{len(front)} trials that none beats, at the knee {valued(run, values)} (trial {best.number})"
+
+
+def valued(run: Run, values: Sequence[float]) -> str:
+    """The objectives with their values: `val_accuracy 0.9871, num_parameters 9322`."""
+    return ", ".join(f"{name} {figure(value)}" for name, value in zip(run.objectives.names, values, strict=True))
+
+
+def figure(value: float) -> str:
+    """A metric's value for people: 0.9871, 9322, 1.2e-05."""
+    if float(value).is_integer() and abs(value) >= 10:
+        return f"{value:.0f}"
+    return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.4f}"
 
 
 def time_left(run: Run, now: datetime | None = None) -> str:
@@ -143,15 +169,18 @@ def _wall_s(budget: dict[str, Any]) -> float | None:
 
 def _running(run: Run) -> Table:
     table = Table(box=None, header_style="dim", expand=True)
-    for heading in ("trial", "epoch", run.metric):
+    for heading in ("trial", "epoch", *run.objectives.names):
         table.add_column(heading, no_wrap=True, justify="right", min_width=max(len(heading), 7))
     table.add_column("configuration", no_wrap=True, ratio=1)  # the rest of the width, cut where it ends
     most = run.study["early_stop"]["max_epochs"]
     for trial in list(run.trials.values()):
         if trial.state == "running":
             last = trial.epochs[-1] if trial.epochs else None
-            value = f"{last.metrics.get(run.metric, float('nan')):.4f}" if last else ""
-            table.add_row(str(trial.number), f"{last.epoch if last else 0}/{most}", value, configuration(trial.config))
+            metrics = last.metrics if last else {}
+            values = [figure(metrics[name]) if name in metrics else "" for name in run.objectives.names]
+            table.add_row(
+                str(trial.number), f"{last.epoch if last else 0}/{most}", *values, configuration(trial.config)
+            )
     return table
 
 

@@ -5,9 +5,9 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -15,26 +15,46 @@ from rich.table import Table
 from cluster.connect import listed
 from cluster.jobs import Job, Jobs
 from results import Place, Run, Trial
-from search.progress import configuration, time_left
+from search.progress import configuration, figure, time_left, valued
 
 _LINES_OF_A_FAILED_JOB = 20
 
 
 def trials(run: Run, format_: str) -> str:
     """All trials that have started, by number."""
-    started = [trial for _, trial in sorted(run.trials.items()) if trial.state]
+    started, asked = [trial for _, trial in sorted(run.trials.items()) if trial.state], _asked(run)
     if format_ == "table":
-        headings = ("number", "state", "reason", "epochs", run.metric, "configuration")
-        return text_table(headings, [_row(run, trial) for trial in started])
-    return rows([_record(run, trial) for trial in started], format_)
+        headings = ("number", "state", "reason", "epochs", *run.objectives.names, *asked, "configuration")
+        return text_table(headings, [_row(run, trial, asked) for trial in started])
+    return rows([_record(run, trial, asked) for trial in started], format_)
+
+
+# What a study asks of each trial, by the name of the question.
+_Asked: TypeAlias = Mapping[str, Callable[[Trial], bool | None]]
+
+
+def _asked(run: Run) -> _Asked:
+    """What constraints and several objectives ask, where there are any."""
+    asked: dict[str, Callable[[Trial], bool | None]] = {}
+    if run.objectives.constraints:
+        asked["feasible"] = run.is_feasible
+    if run.objectives.are_several:
+        front = {trial.number for trial in run.front()}
+        asked["pareto"] = lambda trial: trial.number in front
+    return asked
 
 
 def best(run: Run, run_directory: Place, format_: str) -> str | None:
-    """The best trial, and the winner's figures once it is crowned; None while no trial has had the whole budget."""
+    """The best trial, and the winner's figures once it is crowned; None while no trial may win.
+
+    Of several objectives it is the Pareto set, with its knee named.
+    """
     trial = run.best()
     if trial is None:
         return None
-    record, figures = _record(run, trial), run.winner["metrics"] if run.winner else {}
+    if run.objectives.are_several:
+        return _pareto_set(run, run_directory, trial, format_)
+    record, figures = _record(run, trial, _asked(run)), run.winner["metrics"] if run.winner else {}
     if format_ == "csv":
         return rows([{**record, **{f"winner_{name}": value for name, value in figures.items()}}], format_)
     if format_ == "json":
@@ -49,17 +69,42 @@ def best(run: Run, run_directory: Place, format_: str) -> str | None:
     return text_table(("what", "value"), lines)
 
 
+def _pareto_set(run: Run, run_directory: Place, knee: Trial, format_: str) -> str:
+    members, asked = (run.winner or {}).get("members") or [], _asked(run)
+    found = [
+        {"knee": trial is knee, "folder": f"best/{trial.folder}" if trial.number in members else None,
+         **_record(run, trial, asked)}
+        for trial in run.front()
+    ]  # fmt: skip
+    if format_ != "table":
+        return rows(found, format_)
+    lines = [
+        (
+            str(trial.number),
+            "knee" if trial is knee else "",
+            *_values(run, trial),
+            record["folder"] or "",
+            configuration(trial.config),
+        )
+        for trial, record in zip(run.front(), found, strict=True)
+    ]
+    table = text_table(("trial", "", *run.objectives.names, "model", "configuration"), lines)
+    return table if run.winner is None else table + f"models: {run_directory / 'best'}\n"
+
+
 def status(run: Run, run_directory: Place, format_: str) -> str:
     """How far a run has come."""
     states = ("running", "finished", "stopped", "failed", "interrupted")
-    top = run.best()
+    top, names = run.best(), run.objectives.names
+    nothing = [None] * len(names)
     record: dict[str, Any] = {
         "name": run.study["name"],
         "run": str(run_directory),
         "planned": run.study["budget"]["trials"],
         **{state: run.count(state) for state in states},
         "best_trial": top.number if top else None,
-        f"best_{run.metric}": run.value(top) if top else None,
+        **{f"best_{name}": value for name, value in zip(names, (top and run.values(top)) or nothing, strict=True)},
+        **({"pareto_set": len(run.front())} if run.objectives.are_several else {}),
         "searched_s": round(run.searched_s, 1),
         "ended": run.ended,
     }
@@ -115,11 +160,12 @@ def outcome(ended: Any) -> str:
     if ended.reason == "user":
         return f"{head}\ninterrupted; go on with: {me} resume {directory}"
     metrics = run.winner["metrics"]
-    lines = [
-        head,
-        f"ended by: {ended.reason}",
-        f"winner: trial {run.winner['number']}, {_winner_figures(run, metrics)}",
-    ]
+    lines = [head, f"ended by: {ended.reason}"]
+    members, role = run.winner["members"], "winner"
+    if members is not None:
+        lines.append(f"Pareto set: {len(members)} trials that none beats in {' and '.join(run.objectives.names)}")
+        role = "its knee"
+    lines.append(f"{role}: trial {run.winner['number']}, {_winner_figures(run, metrics)}")
     lines.append(f"  {configuration(run.trials[run.winner['number']].config)}")
     lines += [
         f"model:  {directory / 'best'}",
@@ -217,9 +263,11 @@ def program() -> str:
 
 
 def _winner_figures(run: Run, metrics: Mapping[str, Any]) -> str:
+    known = [name for name in run.objectives.names if name in metrics]
     if "test_accuracy" not in metrics:
-        return f"{run.metric} {metrics[run.metric]:.4f}"
-    return accuracies(metrics)
+        return valued(run, [metrics[name] for name in known])
+    others = [f", {name} {figure(metrics[name])}" for name in known if name not in ("val_accuracy", "test_accuracy")]
+    return accuracies(metrics) + "".join(others if run.objectives.are_several else [])
 
 
 def accuracies(metrics: Mapping[str, Any]) -> str:
@@ -330,15 +378,21 @@ def rows(records: Sequence[Mapping[str, Any]], format_: str) -> str:
     return text.getvalue()
 
 
-def _row(run: Run, trial: Trial) -> tuple[str, ...]:
-    value = run.value(trial)
+def _row(run: Run, trial: Trial, asked: _Asked) -> tuple[str, ...]:
     reason = trial.error_kind or trial.stop_reason or ""
     num_epochs = str(trial.epochs[-1].epoch if trial.epochs else 0)
-    figure = "" if value is None else f"{value:.4f}"
-    return str(trial.number), trial.state or "", reason, num_epochs, figure, configuration(trial.config)
+    said = [{True: "yes", False: "no", None: ""}[ask(trial)] for ask in asked.values()]
+    start = (str(trial.number), trial.state or "", reason, num_epochs)
+    return (*start, *_values(run, trial), *said, configuration(trial.config))
 
 
-def _record(run: Run, trial: Trial) -> dict[str, Any]:
+def _values(run: Run, trial: Trial) -> list[str]:
+    """The objectives at a trial's best epoch, for people."""
+    values = run.values(trial)
+    return [figure(value) for value in values] if values else [""] * len(run.objectives.names)
+
+
+def _record(run: Run, trial: Trial, asked: _Asked) -> dict[str, Any]:
     top = run.best_epoch(trial)
     return {
         "number": trial.number,
@@ -349,6 +403,7 @@ def _record(run: Run, trial: Trial) -> dict[str, Any]:
         "attempts": trial.attempts,
         "epochs": trial.epochs[-1].epoch if trial.epochs else 0,
         "best_epoch": top.epoch if top else None,
+        **{name: ask(trial) for name, ask in asked.items()},
         **{f"param_{name}": trial.config.get(name) for name in run.parameters},
         **{f"metric_{name}": value for name, value in (top.metrics if top else {}).items()},
     }
@@ -356,7 +411,7 @@ def _record(run: Run, trial: Trial) -> dict[str, Any]:
 
 def _figure(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.4f}"
+        return figure(value)
     if isinstance(value, list):
         return " to ".join(_figure(entry) for entry in value)
     return "" if value is None else str(value)

@@ -125,8 +125,7 @@ def _crown_all(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     found = {
-        trial.number: _written(unfinished / folder_of(trial.number), write, checkpoints, trial, epoch)
-        for trial, epoch in members
+        trial.number: _written(unfinished / trial.folder, write, checkpoints, trial, epoch) for trial, epoch in members
     }
     values = [run.objectives.values(epoch.metrics) or () for _, epoch in members]
     knee = pareto.knee(np.array([run.objectives.costs(entry) for entry in values]))
@@ -136,7 +135,7 @@ def _crown_all(
         "members": [
             {
                 "trial": member.number,
-                "folder": folder_of(member.number),
+                "folder": member.folder,
                 **dict(zip(run.objectives.names, entry, strict=True)),
             }
             for (member, _), entry in zip(members, values, strict=True)
@@ -147,11 +146,6 @@ def _crown_all(
     unfinished.rename(best)
     numbers = [member.number for member, _ in members]
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": found[trial.number], "members": numbers}
-
-
-def folder_of(number: int) -> str:
-    """What the folder of a member of a Pareto set is called."""
-    return f"trial-{number:04d}"
 
 
 # Writes the folder of a winner, of its checkpoint, and gives what its metrics.json says.

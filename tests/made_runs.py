@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from results import EventLog, open_run
+from results import EventLog, Objectives, open_run
 
 SPACE = {
     "model": {"choice": ["mlp", "cnn"]},
@@ -158,7 +158,7 @@ class Search:
                     "number": number, "attempt": 1, "epoch": epoch, "epoch_s": epoch_s, "node": node,
                     "metrics": metrics, "checkpoint": None,
                 }  # fmt: skip
-                value = metrics[self.study["objective"]["metric"]]
+                value = metrics[Objectives.of(self.study).names[0]]
                 if not math.isfinite(value):
                     end |= {"state": "failed", "stop_reason": "error", "error_kind": "nan", "error": f"nan at {epoch}"}
                     break
@@ -173,7 +173,7 @@ class Search:
         steps = math.log(epoch / settings["grace_epochs"], settings["reduction"])
         if settings["name"] == "none" or epoch == settings["max_epochs"] or steps < 0 or not steps.is_integer():
             return False
-        sign = 1 if self.study["objective"]["mode"] == "max" else -1
+        sign = 1 if Objectives.of(self.study).each[0].mode == "max" else -1
         insort(rungs[epoch], sign * value)
         better = len(rungs[epoch]) - bisect_right(rungs[epoch], sign * value)
         return better >= max(len(rungs[epoch]) // settings["reduction"], 1)

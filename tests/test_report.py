@@ -17,12 +17,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from browser import opened
-from made_runs import PARAMETERS, SPACE, Search, draw, study, telling
+from made_runs import PARAMETERS, SPACE, Search, draw, learned, study, telling
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from results import RunError
 from results.intervals import rank_correlation, wilson
+from results.objectives import Objective
 from results.report import timeline, write_report
 from results.report.charts import log_ticks, metric_axis, thinned
 from results.report.importance import importance
@@ -65,6 +66,11 @@ def only(config: Mapping[str, Any], epoch: int, chance: random.Random) -> dict[s
     return {"gain": 10 ** (6 * config["x"]) * (-1) ** epoch}
 
 
+def both_wanted(config: Mapping[str, Any], epoch: int, chance: random.Random) -> dict[str, Any]:
+    """A score, a size and a time; a tenth of the times is over nine milliseconds."""
+    return {**learned(config, epoch, chance), "latency_ms": chance.uniform(0, 10)}
+
+
 ONE_EPOCH = {"name": "none", "grace_epochs": 1, "max_epochs": 4, "reduction": 3}
 EVIL_STUDY = study(
     name=EVIL,
@@ -85,6 +91,14 @@ CASES = {
         draw=lambda chance: {"x": chance.random()},
         study=study(objective={"metric": "gain", "mode": "max"}, space={"x": {"float": [0, 1]}}),
         parameters={"x": "float"},
+    ),
+    "several": Search(
+        60,
+        metrics=both_wanted,
+        study=study(
+            objective=[{"metric": "score", "mode": "max"}, {"metric": "num_parameters", "mode": "min"}],
+            constraints={"latency_ms": {"max": 9.0}},
+        ),
     ),
     "ten thousand": Search(
         10_000, tuple(f"10.0.0.{node}" for node in range(1, 5)), one_in_twenty, study=study(budget={"trials": 10_000, "wall": None})
@@ -503,11 +517,28 @@ def test_importance_finds_what_matters_and_its_interval_narrows() -> None:
 def test_the_front_is_what_no_other_beats() -> None:
     chance = np.random.default_rng(5)
     for modes in (("min", "max"), ("max", "max"), ("min", "min")):
-        frame = pd.DataFrame(chance.integers(0, 12, size=(60, 2)), columns=["x", "y"]).astype(float)
+        frame = pd.DataFrame(chance.integers(0, 12, size=(60, 2)), columns=["metric_x", "metric_y"]).astype(float)
         costs = frame.to_numpy() * [-1 if mode == "max" else 1 for mode in modes]
         beaten = [any((other <= one).all() and (other < one).any() for other in costs) for one in costs]
-        front = non_dominated(frame, ("x", modes[0]), ("y", modes[1]))
+        front = non_dominated(frame, [Objective(name, mode) for name, mode in zip("xy", modes, strict=True)])
         assert sorted(front.index) == [index for index, lost in enumerate(beaten) if not lost]
+
+
+def test_several_objectives_show_their_pareto_set(reports: Callable[[str], Path]) -> None:
+    run = reports("several")
+    table = pd.read_parquet(run / "trials.parquet") if (run / "trials.parquet").exists() else read(run).trials
+    may = table[(table["state"] == "finished") & table["feasible"]]
+    costs = list(zip(-may["metric_score"], may["metric_num_parameters"], may["number"], strict=True))
+    front = {number for a, b, number in costs if not any(x <= a and y <= b and (x < a or y < b) for x, y, _ in costs)}
+    shown = figures_of(run)
+    assert len(front) > 1 and shown["num-front"] == len(front) and shown["knee"] in front
+    for name in ("score", "num_parameters"):
+        values = may.set_index("number")[f"metric_{name}"]
+        assert {n: shown[f"front-{n}-{name}"] for n in front} == {n: values[n] for n in front}
+    assert not table["feasible"].all() and not set(table["number"][~table["feasible"].astype(bool)]) & front
+    page = (run / "report.html").read_text()
+    assert "latency_ms at most 9" in page and "Hypervolume over the trials" in page
+    assert (run / "figures" / "trade_off.png").exists()
 
 
 def test_no_slot_holds_two_trials_at_once(reports: Callable[[str], Path]) -> None:

@@ -112,7 +112,7 @@ def test_every_sampler_searches_for_two_objectives_within_bounds_and_resumes(nam
         told, made_again = again.engine._suggester.optuna_study, optuna_study(killed.study.run_directory)
     assert any(trial.was_spared for trial in whole.trials.values())
     assert sum(not trial.was_spared for trial in whole.trials.values()) == 14
-    assert set(t.number for t in whole.front()) == by_force(whole)
+    assert {t.number for t in whole.front()} == by_force(whole)
     for one, other in zip(told.trials, made_again.trials, strict=True):
         assert (one.params, one.state, one.values, one.constraints) == (
             other.params, other.state, other.values, other.constraints,

@@ -66,15 +66,18 @@ def write_report(run_directory: Place) -> Written:
 
 def sections_of(material: Material) -> list[Section]:
     """The questions that a run can be asked, with their answers."""
+    what_is_gained = trade_off.section(material)
     made = [
         winner.section(material),
+        # Of several objectives no single trial is the answer.
+        what_is_gained if material.are_several else None,
         progress.section(material),
         parameters.section(material),
         early_stop.section(material),
         timeline.section(material),
         curves.section(material),
         digits.section(material),
-        trade_off.section(material),
+        None if material.are_several else what_is_gained,
         listing.failures(material),
         listing.trials(material),
     ]

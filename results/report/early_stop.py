@@ -11,6 +11,7 @@ from results.intervals import rank_correlation
 from results.report.blocks import Block, Chart, Section, Table, Text, duration, number, percent, plural
 from results.report.charts import chart, rows, told
 from results.report.material import Material
+from results.report.standing import first_alone
 
 _QUESTION = "Did early stopping deserve trust?"
 # With fewer pairs, an interval of a correlation is nearly all there is between -1 and 1.
@@ -49,7 +50,12 @@ def section(material: Material) -> Section:
         text = Markup("No trial has come to the first rung, {}.").format(plural(epochs[0], "epoch"))
         return Section("early_stop", _QUESTION, [Text(text)])
     agreed = agreement(material)
-    blocks: list[Block] = [Text(_saved(material)), _stopped_chart(material, found), _table(material, found, agreed)]
+    blocks: list[Block] = [
+        Text(_saved(material)),
+        *first_alone(material),
+        _stopped_chart(material, found),
+        _table(material, found, agreed),
+    ]
     blocks.append(Text(_trust(material, agreed)))
     if len(agreed) > 1:
         blocks.append(_agreement_chart(agreed, epochs))

@@ -80,10 +80,11 @@ def trials(material: Material) -> Section:
 def _columns(material: Material) -> dict[str, str]:
     """What the table shows: by heading, the columns of trials.parquet that say anything."""
     found = {"trial": "number", "state": "state", "reason": "stop_reason", "error": "error_kind", "epochs": "epochs"}
-    objective, columns = f"metric_{material.metric}", material.trials.columns
+    objectives, columns = [f"metric_{name}" for name in material.objectives.names], material.trials.columns
     params = [column for column in columns if column.startswith("param_")]
-    metrics = [column for column in columns if column.startswith("metric_") and column != objective]
-    for column in (objective, "train_s", *params, *metrics):
+    metrics = [column for column in columns if column.startswith("metric_") and column not in objectives]
+    standing_ = [column for column in ("feasible", "pareto") if column in columns]
+    for column in (*objectives, *standing_, "train_s", *params, *metrics):
         name = column.removeprefix("param_").removeprefix("metric_")
         found[column if name in found else name] = column
     return {name: column for name, column in found.items() if material.trials[column].notna().any()}

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.objectives import Objectives
 from results.run import Run, open_run
 from results.storage import Place, Storage
 from results.tables import epochs_table, trials_table
@@ -27,33 +28,42 @@ class Material:
 
     Args:
         study: As in study.yaml.
-        trials: trials.parquet, and `value`, the objective at the best epoch, null where it is not finite.
+        objectives: Its objectives and constraints.
+        trials: trials.parquet, and `value`, the (first) objective at the best epoch, null where it is not finite.
         epochs: epochs.parquet, and `value`.
         sessions: When each began, and its last event.
         ended: Why the study ended; None while it has not.
         winner: `number`, `epoch` and `metrics`, as in best/metrics.json; None before there is one.
+        ranking: Numbers of the trials that may win, best first.
         aside: Numbers of the trials that a changed space has left out: they are listed, and count for nothing else.
         predictions: best/predictions.parquet, or None.
     """
 
     study: Mapping[str, Any]
+    objectives: Objectives
     trials: pd.DataFrame
     epochs: pd.DataFrame
     sessions: list[tuple[datetime, datetime]]
     ended: str | None
     winner: Mapping[str, Any] | None
+    ranking: tuple[int, ...]
     aside: frozenset[int]
     predictions: pd.DataFrame | None
 
     @property
     def metric(self) -> str:
-        """The name of the metric that is searched for."""
-        return str(self.study["objective"]["metric"])
+        """The name of the metric that is searched for; of several the first."""
+        return self.objectives.each[0].metric
 
     @property
     def mode(self) -> str:
         """Whether more of it is better, `max`, or less, `min`."""
-        return str(self.study["objective"]["mode"])
+        return self.objectives.each[0].mode
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there are several objectives."""
+        return self.objectives.are_several
 
     @property
     def max_epochs(self) -> int | None:
@@ -63,11 +73,13 @@ class Material:
 
     @property
     def candidates(self) -> pd.DataFrame:
-        """The trials that may win, best first; of equal ones the earlier. Only they had the whole budget."""
-        trials = self.trials
-        may = (trials["state"] == "finished") & trials["value"].notna() & ~trials["number"].isin(self.aside)
-        found: pd.DataFrame = trials[may].sort_values(["value", "number"], ascending=[self.mode == "min", True])
-        return found
+        """The trials that may win, best first. Only they had the whole budget, and break no constraint."""
+        return self.trials.set_index("number", drop=False).rename_axis(None).loc[list(self.ranking)]
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """Of several objectives the Pareto set, in no order that matters."""
+        return self.trials[self.trials["pareto"]]
 
     @property
     def given_up(self) -> pd.DataFrame:
@@ -91,11 +103,13 @@ def read(run_directory: Place) -> Material:
     run = open_run(run_directory)
     return Material(
         study=run.study,
+        objectives=run.objectives,
         trials=_with_value(trials_table(run), run),
         epochs=_with_value(epochs_table(run), run),
         sessions=run.sessions,
         ended=run.ended,
         winner=run.winner,
+        ranking=tuple(trial.number for trial in run.ranking()),
         aside=frozenset(trial.number for trial in run.trials.values() if not trial.counts),
         predictions=_predictions(run_directory) if run.winner else None,
     )

@@ -9,6 +9,7 @@ import vl_convert
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from results.objectives import Constraint
 from results.report import style
 from results.report.blocks import Block, Chart, Grid, Section, duration, plural
 from results.report.material import Material
@@ -49,17 +50,24 @@ def _about(material: Material) -> list[str]:
     counts = material.trials["state"].value_counts()
     states = ", ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
     planned = study["budget"]["trials"]
-    wanted = "the more" if material.mode == "max" else "the less"
+    directions = {"max": "the more the better", "min": "the less the better"}
     data = (study.get("data") or {}).get("dataset")
     said = [
         f"workload {study['workload']}" if "workload" in study else "",
         f"data {data}" if data else "",
-        f"{material.metric}: {wanted} the better",
+        *(f"{one.metric}: {directions[one.mode]}" for one in material.objectives.each),
+        *(bounds(constraint) for constraint in material.objectives.constraints),
         f"{len(material.trials):,} of {plural(planned, 'trial')} in {duration(total_s(material))}",
         states,
         f"ended by: {material.ended}" if material.ended else "",
     ]
     return [words for words in said if words]
+
+
+def bounds(constraint: Constraint) -> str:
+    """A constraint in words: `num_parameters at most 20,000`."""
+    said = [("at least", constraint.least), ("at most", constraint.most)]
+    return f"{constraint.metric} " + " and ".join(f"{word} {bound:,g}" for word, bound in said if bound is not None)
 
 
 def _template() -> Template:

@@ -26,7 +26,7 @@ from results.report.charts import (
 from results.report.importance import FEWEST, NUM_SAMPLES, Importance, importance
 from results.report.material import Material
 from results.report.space import Parameter, varied
-from results.report.standing import EXPLAINED, standing
+from results.report.standing import EXPLAINED, first_alone, standing
 
 _QUESTION = "What mattered?"
 _MOST_AXES = 9
@@ -54,7 +54,11 @@ def section(material: Material) -> Section:
     if found:
         parameters = sorted(parameters, key=lambda parameter: found.order.index(parameter.name))
     axis = metric_axis(material.trials["value"], material.metric, material.mode)
-    blocks: list[Block] = [Text(Markup(EXPLAINED).format(metric=material.metric)), Text(_learned(found, len(places)))]
+    blocks: list[Block] = [
+        *first_alone(material),
+        Text(Markup(EXPLAINED).format(metric=material.metric)),
+        Text(_learned(found, len(places))),
+    ]
     if found and found.explained > 0:
         blocks.append(_importance_chart(found))
     blocks.append(_parallel(material, parameters, places, axis))

@@ -1,16 +1,31 @@
-"""Is there more to gain? The best so far, over the trials and over the time."""
+"""Is there more to gain? The best so far (of several objectives the hypervolume), over the trials and over the time."""
 
 import altair as alt
 import pandas as pd
 from markupsafe import Markup
 
 from results.report.blocks import Block, Chart, Section, Text, duration, number, plural, shown, time_unit
-from results.report.charts import chart, is_drawn_of, metric_axis, rows, state_color, state_shape, thinned, told
+from results.report.charts import (
+    MetricAxis,
+    chart,
+    is_drawn_of,
+    metric_axis,
+    rows,
+    state_color,
+    state_shape,
+    thinned,
+    told,
+)
 from results.report.material import Material
 from results.report.timeline import searched_s, total_s
 
 _QUESTION = "Is there more to gain?"
 _MOST_POINTS = 800
+_BEST = "The line is the best {} of the finished trials, of which one wins; a point is a trial at its best epoch."
+_HYPERVOLUME = (
+    "The hypervolume is what the Pareto set beats: the volume between it and the reference, in the product of the "
+    "objectives' units (Zitzler and Thiele 1998). A point is a trial at its end."
+)
 
 
 def section(material: Material) -> Section:
@@ -18,7 +33,7 @@ def section(material: Material) -> Section:
     frame, total = progress(material), total_s(material)
     if frame.empty:
         return Section("progress", _QUESTION, [Text(Markup("No trial has ended yet."))])
-    blocks: list[Block] = [Text(_said(frame, total))]
+    blocks: list[Block] = [Text(_said(frame, total, material.are_several))]
     if frame["value"].notna().any():
         divisor, unit = time_unit(total)
         over_trials, over_time = frame.assign(x=frame["ended"]), frame.assign(x=frame["searched_s"] / divisor)
@@ -29,8 +44,9 @@ def section(material: Material) -> Section:
             axis=alt.Axis(tickMinStep=1),
         )
         time = alt.X("x:Q", title=f"time searched ({unit})", scale=alt.Scale(domain=[0, total / divisor], nice=False))
-        blocks.append(_chart("best_over_trials", "Best so far over the trials", material, over_trials, count))
-        blocks.append(_chart("best_over_time", "Best so far over the time", material, over_time, time))
+        what = "Hypervolume" if material.are_several else "Best so far"
+        blocks.append(_chart("best_over_trials", f"{what} over the trials", material, over_trials, count))
+        blocks.append(_chart("best_over_time", f"{what} over the time", material, over_time, time))
     return Section("progress", _QUESTION, blocks)
 
 
@@ -39,37 +55,52 @@ def progress(material: Material) -> pd.DataFrame:
 
     Returns:
         `ended` (from 1), `searched_s`, `number`, `state`, `epochs`, `value`, `best` (the best value of the finished
-        trials until then) and `improved`.
+        trials until then) and `improved`. Of several objectives, both values are the hypervolume at that moment.
     """
     trials = material.trials
     frame = trials[trials["state"].isin(["finished", "stopped", "failed"])].sort_values(["ended_at", "number"])
+    if material.are_several:
+        frame = frame.assign(value=frame["hypervolume"])
     frame = frame[["number", "state", "epochs", "value", "ended_at"]].reset_index(drop=True)
-    values = frame["value"].where(frame["number"].isin(material.candidates["number"]))
-    best = (values.cummax() if material.mode == "max" else values.cummin()).ffill()
+    may_win = frame["number"].isin(material.ranking)
+    if material.are_several:
+        best = frame["value"].where(may_win.cummax())
+    else:
+        values = frame["value"].where(may_win)
+        best = (values.cummax() if material.mode == "max" else values.cummin()).ffill()
     improved = best.notna() & (best != best.shift())
     at = searched_s(material, frame["ended_at"])
     return frame.assign(ended=frame.index + 1, searched_s=at, best=best, improved=improved).drop(columns="ended_at")
 
 
-def _said(frame: pd.DataFrame, total: float) -> Markup:
+def _said(frame: pd.DataFrame, total: float, are_several: bool) -> Markup:
     improved = frame[frame["improved"]]
     if improved.empty:
         return Markup("No trial has had the whole budget of epochs: there is no best so far.")
     last = int(improved.index[-1])
     since = len(frame) - 1 - last
-    said = Markup("The best so far was last improved by trial {}, the {} of {} to end; {} more ended since{}.").format(
+    better = "added to it" if are_several else "was better"
+    said = Markup("The {} was last improved by trial {}, the {} of {} to end; {} more ended since{}.").format(
+        "Pareto set" if are_several else "best so far",
         number("last-improved", int(improved["number"].iloc[-1])),
         _th(last + 1),
         plural(len(frame), "trial"),
         number("trials-since", since),
-        f", in {duration(total - float(improved['searched_s'].iloc[-1]))}, and none was better" if since else "",
+        f", in {duration(total - float(improved['searched_s'].iloc[-1]))}, and none {better}" if since else "",
     )
     before = frame.loc[frame["searched_s"] <= total / 2, "best"].dropna()
     if before.empty:
         return said
     gain = abs(float(frame["best"].iloc[-1]) - float(before.iloc[-1]))
-    in_time = Markup(" In the second half of the time it gained {}.")
-    return said + in_time.format(number("gain", gain, shown(gain) if gain else "nothing"))
+    in_time = Markup(" In the second half of the time {} gained {}.")
+    gained = number("gain", gain, shown(gain) if gain else "nothing")
+    return said + in_time.format("the hypervolume" if are_several else "it", gained)
+
+
+def _axis(material: Material, frame: pd.DataFrame) -> MetricAxis:
+    if material.are_several:
+        return metric_axis(frame["best"].dropna(), "hypervolume", "max")
+    return metric_axis(frame["value"], material.metric, material.mode)
 
 
 def _th(count: int) -> str:
@@ -77,7 +108,7 @@ def _th(count: int) -> str:
 
 
 def _chart(name: str, title: str, material: Material, frame: pd.DataFrame, x: alt.X) -> Chart:
-    axis = metric_axis(frame["value"], material.metric, material.mode)
+    axis = _axis(material, frame)
     points = thinned(frame, _MOST_POINTS, frame["improved"])
     points = points.assign(label=points["value"].map(shown))
     steps = frame[frame["improved"] | (frame.index == len(frame) - 1)].dropna(subset=["best"])
@@ -89,15 +120,13 @@ def _chart(name: str, title: str, material: Material, frame: pd.DataFrame, x: al
     line = rows("best").mark_line(interpolate="step-after", style="best").encode(x=x, y=axis.on(alt.Y, "best"))
     layers = [line] if len(steps) else []
     layers.append(marks.transform_filter("datum.value !== null").encode(y=axis.on(alt.Y, "value")))
-    note = (
-        f"The line is the best {material.metric} of the finished trials, of which one wins; a point is a trial at its "
-        f"best epoch.{axis.note}"
-    )
+    note = _HYPERVOLUME if material.are_several else _BEST.format(material.metric)
+    note += axis.note
     if points["value"].isna().any():
         layers.append(marks.transform_filter("datum.value === null").encode(y=alt.value("height")))
         note += " Those without a value stand on the axis."
     frames = {"trials": points, "best": steps[["x", "best"]]}
-    target = material.study["objective"].get("target")
+    target = None if material.are_several else material.study["objective"].get("target")
     if target is not None:
         layers.insert(0, rows("target").mark_rule(style="guide").encode(y=axis.on(alt.Y, "target")))
         frames["target"] = pd.DataFrame({"target": [float(target)]})

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
+from results.report.blocks import Text
 from results.report.material import Material
 
 # How the page says what `standing` does.
@@ -10,6 +12,14 @@ EXPLAINED = (
     "Trials are compared by how far early stopping let them come, and those that came equally far by their {metric} "
     "there: the finished ones come first. Trials that failed, or that the end of the search cut short, are left out."
 )
+
+
+def first_alone(material: Material) -> list[Text]:
+    """What a section must say that looks at one objective of several."""
+    if not material.are_several:
+        return []
+    said = "There are several objectives, and early stopping compared trials by all of them; below it is {} alone."
+    return [Text(Markup(said).format(material.metric))]
 
 
 def standing(material: Material) -> pd.Series:

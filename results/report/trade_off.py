@@ -1,16 +1,19 @@
-"""What does size buy? Two figures of which both are wanted, and the trials that no other beats in both."""
+"""Two figures of which both are wanted, and the trials that no other beats: several objectives, or one and the size."""
+
+from collections.abc import Sequence
+from itertools import combinations
 
 import altair as alt
 import pandas as pd
 from markupsafe import Markup
 
-from results.report.blocks import Block, Chart, Section, Text, number, plural, shown
+from results import pareto
+from results.objectives import Objective
+from results.report.blocks import Block, Chart, Section, Table, Text, number, plural, shown
 from results.report.charts import (
     chart,
     is_drawn_of,
-    log_ticks,
     metric_axis,
-    named,
     rows,
     state_color,
     state_shape,
@@ -19,45 +22,67 @@ from results.report.charts import (
 )
 from results.report.material import Material
 
-_QUESTION = "What does size buy?"
-_SIZE = "num_parameters"
+_SIZE = Objective("num_parameters", "min")
 _MOST_POINTS = 800
 _MOST_NAMED = 12
+_MOST_CHARTS = 3
+_MOST_MEMBERS = 40
+
+
+def _column(objective: Objective) -> str:
+    return f"metric_{objective.metric}"
 
 
 def section(material: Material) -> Section | None:
-    """The objective against the number of parameters; None where trials do not differ in it."""
-    trials, column = material.trials, f"metric_{_SIZE}"
-    if column not in trials or material.metric == _SIZE:
+    """The Pareto set of the objectives; of one objective what it costs in parameters, None where that is not known."""
+    if material.are_several:
+        return _several(material)
+    if material.metric == _SIZE.metric or _column(_SIZE) not in material.trials:
         return None
-    frame = trials[["number", "state", "value"]].assign(size=pd.to_numeric(trials[column], errors="coerce"))
-    frame = frame[frame["state"].isin(["finished", "stopped"]) & (frame["size"] > 0)]
-    frame = frame.dropna(subset=["value"]).reset_index(drop=True)
-    if frame["size"].nunique() < 2:
+    wanted = (_SIZE, material.objectives.each[0])
+    frame = _frame(material, wanted)
+    if frame[_column(_SIZE)].nunique() < 2:
         return None
-    may_win = frame[frame["number"].isin(material.candidates["number"])]
-    front = non_dominated(may_win, ("size", "min"), ("value", material.mode))
+    front = non_dominated(frame[frame["number"].isin(material.candidates["number"])], wanted)
     blocks: list[Block] = [Text(_said(material, front))] if len(front) else []
-    return Section("trade_off", _QUESTION, [*blocks, _chart(material, frame, front)])
+    return Section("trade_off", "What does size buy?", [*blocks, _chart(material, "trade_off", frame, front, wanted)])
 
 
-def non_dominated(frame: pd.DataFrame, first: tuple[str, str], second: tuple[str, str]) -> pd.DataFrame:
-    """The rows that no other is at least as good as in both columns and better in one, ordered by the first.
+def _several(material: Material) -> Section | None:
+    each = material.objectives.each
+    frame = _frame(material, each)
+    if frame.empty:
+        return None
+    front = frame[frame["number"].isin(material.front["number"])].sort_values([_column(each[0]), "number"])
+    blocks: list[Block] = []
+    if len(front):
+        blocks.append(Text(_members_said(material, front)))
+        blocks.append(_members(material, front))
+    pairs = list(combinations(each, 2))[:_MOST_CHARTS]
+    names = ["trade_off", *(f"trade_off_{number}" for number in range(2, len(pairs) + 1))]
+    blocks += [_chart(material, name, frame, front, (y, x)[::-1]) for name, (y, x) in zip(names, pairs, strict=True)]
+    return Section("trade_off", "What is there to choose from?", blocks)
+
+
+def _frame(material: Material, wanted: Sequence[Objective]) -> pd.DataFrame:
+    """The trials that have values of these metrics, in their columns of trials.parquet."""
+    columns = [_column(one) for one in wanted]
+    frame = material.trials[["number", "state", *columns]]
+    values = frame[columns].apply(pd.to_numeric, errors="coerce").astype(float)
+    frame = frame.assign(**values.where(values.abs() != float("inf")))
+    return frame[frame["state"].isin(["finished", "stopped"])].dropna(subset=columns).reset_index(drop=True)
+
+
+def non_dominated(frame: pd.DataFrame, wanted: Sequence[Objective]) -> pd.DataFrame:
+    """The rows that no other is at least as good as in all columns and better in one, ordered by the first.
 
     Args:
-        frame: Without missing values in the two.
-        first: A column, and whether `max` or `min` of it is wanted.
-        second: The same.
+        frame: With the metrics' columns of trials.parquet, no value missing.
+        wanted: What is wanted of them.
     """
-    costs = pd.DataFrame({
-        "first": frame[first[0]] * (-1 if first[1] == "max" else 1),
-        "second": frame[second[0]] * (-1 if second[1] == "max" else 1),
-    }).sort_values(["first", "second"], kind="stable")  # fmt: skip
-    # In this order a row is beaten by an earlier one or by none; rows alike in both do not beat each other.
-    alike = (costs == costs.shift()).all(axis=1)
-    best_before = costs["second"].cummin().shift(fill_value=float("inf"))
-    ahead = (costs["second"] < best_before).where(~alike).ffill().astype(bool)
-    return frame.loc[costs.index[ahead]]
+    columns = [_column(one) for one in wanted]
+    on_front = pareto.front(pareto.costs(frame[columns].to_numpy().tolist(), [one.mode for one in wanted]))
+    return frame[on_front].sort_values(columns, kind="stable")
 
 
 def _said(material: Material, front: pd.DataFrame) -> Markup:
@@ -68,22 +93,64 @@ def _said(material: Material, front: pd.DataFrame) -> Markup:
     return text.format(count, material.metric, names)
 
 
-def _chart(material: Material, frame: pd.DataFrame, front: pd.DataFrame) -> Chart:
+def _members_said(material: Material, front: pd.DataFrame) -> Markup:
+    text = Markup(
+        "{} that no other{} is as good as in all of {} and better in one: the Pareto set. Which of them is the best is "
+        "for you to say; the knee, trial {}, gives up least: from it more of one objective costs most of the others."
+    )
+    return text.format(
+        number("num-front", len(front), plural(len(front), "finished trial")),
+        " that keeps the constraints" if material.objectives.constraints else "",
+        ", ".join(material.objectives.names),
+        number("knee", int(material.candidates["number"].iloc[0])),
+    )
+
+
+def _members(material: Material, front: pd.DataFrame) -> Table:
+    names = material.objectives.names
+    rows_ = [
+        (str(row["number"]), *(number(f"front-{row['number']}-{name}", float(row[f"metric_{name}"])) for name in names))
+        for _, row in front.head(_MOST_MEMBERS).iterrows()
+    ]
+    left = len(front) - len(rows_)
+    if left:
+        rows_.append((f"and {left:,} more", *("" for _ in names)))
+    return Table("front", ("trial", *names), rows_)
+
+
+def _chart(
+    material: Material, name: str, frame: pd.DataFrame, front: pd.DataFrame, wanted: Sequence[Objective]
+) -> Chart:
+    """One objective against another, `wanted[0]` on the horizontal axis."""
+    across, up = wanted
     points = thinned(frame, _MOST_POINTS, frame["number"].isin(front["number"]))
-    points = points.assign(label=points["value"].map(shown))
+    points, best = _placed(points, across, up), _placed(front, across, up)
     present = sorted(set(points["state"]))
-    axis = metric_axis(frame["value"], material.metric, material.mode)
-    ticks = alt.Axis(format=",", values=log_ticks(float(frame["size"].min()), float(frame["size"].max())))
-    x = alt.X("size:Q", title=f"{named(_SIZE)}, logarithmic", axis=ticks, scale=alt.Scale(type="log", nice=False))
+    x_axis = metric_axis(frame[_column(across)], across.metric, across.mode)
+    y_axis = metric_axis(frame[_column(up)], up.metric, up.mode)
+    x, y = x_axis.on(alt.X, "x"), y_axis.on(alt.Y, "y")
     dots = rows("trials").mark_point(style="trial").encode(
-        x=x, y=axis.on(alt.Y, "value"), color=state_color(present), shape=state_shape(present),
-        tooltip=told(trial="number:Q", state="state:N", num_parameters="size:Q", value="label:N"),
+        x=x, y=y, color=state_color(present), shape=state_shape(present),
+        tooltip=told(trial="number:Q", state="state:N", across="across:N", up="up:N"),
     )  # fmt: skip
-    line = rows("front").encode(x=x, y=axis.on(alt.Y, "value"))
-    layers, note = [dots], f"Stopped trials had fewer epochs.{axis.note}"
+    for tip, metric in zip(dots.encoding.tooltip[2:], (across.metric, up.metric), strict=True):
+        tip.title = metric
+    layers, note = [dots], f"Stopped trials had fewer epochs.{x_axis.note}{y_axis.note}"
     if len(front):
-        layers += [line.mark_line(interpolate="step-after", style="best"), line.mark_point(style="best", size=90)]
-        note += " The line joins the finished trials that no other beats in both (the Pareto front)."
+        marks = rows("front").encode(x=x, y=y)
+        joined = len(material.objectives.each) <= 2
+        if joined:
+            # Between two members the worse of both is what can be had for sure.
+            line = marks.mark_line(interpolate="step-after", style="best")
+            layers.append(line if across.mode == "min" else marks.mark_line(interpolate="step-before", style="best"))
+        layers.append(marks.mark_point(style="best", size=90))
+        ring = "The line joins" if joined else "Rings mark"
+        note += f" {ring} the finished trials that no other beats in {'both' if joined else 'all'} (the Pareto front)."
     note += is_drawn_of(len(points), len(frame), "trials, the front among them")
-    frames = {"trials": points, "front": front}
-    return chart("trade_off", f"{material.metric} against size", note, alt.layer(*layers), frames)
+    frames = {"trials": points, "front": best.sort_values(["x", "y"])}
+    return chart(name, f"{up.metric} against {across.metric}", note, alt.layer(*layers), frames)
+
+
+def _placed(frame: pd.DataFrame, across: Objective, up: Objective) -> pd.DataFrame:
+    x, y = frame[_column(across)], frame[_column(up)]
+    return frame[["number", "state"]].assign(x=x, y=y, across=x.map(shown), up=y.map(shown))

@@ -29,19 +29,21 @@ def _why_none(material: Material) -> Markup:
     counts = [f"{count:,} {state}" for state, count in material.trials["state"].value_counts().items()]
     if not counts:
         return Markup("No trial has started yet.")
-    why = Markup("No trial has had the whole budget of epochs, so nothing can win. Of {}: {}.")
-    return why.format(plural(len(material.trials), "trial"), ", ".join(counts))
+    why = Markup("No trial has had the whole budget of epochs{}, so nothing can win. Of {}: {}.")
+    kept = " and keeps the constraints" if material.objectives.constraints else ""
+    return why.format(kept, plural(len(material.trials), "trial"), ", ".join(counts))
 
 
 def _best_so_far(material: Material, best: int) -> Markup:
     text = Markup(
         "No winner has been chosen yet: that is done once a search has come to its end{}. Of {} that had the whole "
-        "budget of epochs, trial {} is the best so far, with a {} of {}."
+        "budget of epochs, trial {} is {} so far, with a {} of {}."
     )
     return text.format(
         f", and this one was ended by: {material.ended}" if material.ended else "",
         plural(len(material.candidates), "trial"),
         number("best-trial", best),
+        "the knee of the Pareto set" if material.are_several else "the best",
         material.metric,
         number("best-value", float(material.candidates["value"].iloc[0])),
     )
@@ -63,10 +65,12 @@ def _tiles(material: Material, winner: Mapping[str, Any]) -> list[Tile]:
     if seen:
         tiles.append(Tile(f"{material.metric} on validation", value, f"n = {seen:,}; optimistic: it was chosen by it"))
     else:
-        tiles.append(Tile(material.metric, value, "the best of the finished trials"))
+        said = "the first of the objectives" if material.are_several else "the best of the finished trials"
+        tiles.append(Tile(material.metric, value, said))
     most = f" of {material.max_epochs}" if material.max_epochs else ""
     trial = Markup("trial {}").format(number("winner-trial", winner["number"]))
-    tiles.append(Tile("winner", trial, f"as it was after epoch {winner['epoch']}{most}"))
+    named = "knee of the Pareto set" if material.are_several else "winner"
+    tiles.append(Tile(named, trial, f"as it was after epoch {winner['epoch']}{most}"))
     if isinstance(metrics.get("num_parameters"), int | float):
         tiles.append(Tile("parameters", number("num-parameters", int(metrics["num_parameters"]))))
     return tiles
@@ -75,11 +79,16 @@ def _tiles(material: Material, winner: Mapping[str, Any]) -> list[Tile]:
 def _doubts(material: Material, metrics: Mapping[str, Any]) -> list[Markup]:
     """What a reader must know before trusting the figures."""
     luck = Markup(
-        "The winner is the best of {} by {}. What is chosen for a figure is chosen for its luck too: in truth it is "
+        "The winner is {} of {} by {}. What is chosen for a figure is chosen for its luck too: in truth it is "
         "somewhat worse."
-    ).format(plural(len(material.candidates), "finished trial"), material.metric)
+    ).format(
+        "the knee of the Pareto set" if material.are_several else "the best",
+        plural(len(material.candidates), "finished trial"),
+        ", ".join(material.objectives.names),
+    )
     if "test_accuracy" in metrics:
-        test = Markup("The test part was read for the winner alone, after the search: nothing was chosen by it.")
+        whom = "the Pareto set" if material.are_several else "the winner alone"
+        test = Markup("The test part was read for {}, after the search: nothing was chosen by it.").format(whom)
     else:
         test = Markup("There are no test figures: the workload {} is known by what it reports alone.").format(
             material.study.get("workload", "")
@@ -90,7 +99,7 @@ def _doubts(material: Material, metrics: Mapping[str, Any]) -> list[Markup]:
 def _rivals(material: Material, metrics: Mapping[str, Any]) -> Markup:
     """How many others the validation images can't tell from it; nothing where the metric is no share of images."""
     others = material.candidates["value"].iloc[1:]
-    if material.metric != "val_accuracy" or "num_validation" not in metrics or others.empty:
+    if material.are_several or material.metric != "val_accuracy" or "num_validation" not in metrics or others.empty:
         return Markup("")
     low, high = wilson(metrics["val_accuracy"], metrics["num_validation"])
     return Markup(" Its 95 % interval on validation is {} to {}; inside it: {} of {}.").format(
