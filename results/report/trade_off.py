@@ -95,13 +95,15 @@ def _said(material: Material, front: pd.DataFrame) -> Markup:
 
 def _members_said(material: Material, front: pd.DataFrame) -> Markup:
     text = Markup(
-        "{} that no other{} is as good as in all of {} and better in one: the Pareto set. Which of them is the best is "
-        "for you to say; the knee, trial {}, gives up least: from it more of one objective costs most of the others."
+        "{}{} that no other beats: none is at least as good in {} and better in one. They are the Pareto set. Which "
+        "of them is the best is for you to say; trial {} is the knee: going either way from it costs more than it "
+        "brings."
     )
+    names = material.objectives.names
     return text.format(
         number("num-front", len(front), plural(len(front), "finished trial")),
-        " that keeps the constraints" if material.objectives.constraints else "",
-        ", ".join(material.objectives.names),
+        " within the constraints" if material.objectives.constraints else "",
+        f"{', '.join(names[:-1])} and {names[-1]}",
         number("knee", int(material.candidates["number"].iloc[0])),
     )
 
@@ -109,13 +111,20 @@ def _members_said(material: Material, front: pd.DataFrame) -> Markup:
 def _members(material: Material, front: pd.DataFrame) -> Table:
     names = material.objectives.names
     rows_ = [
-        (str(row["number"]), *(number(f"front-{row['number']}-{name}", float(row[f"metric_{name}"])) for name in names))
+        (
+            str(row["number"]),
+            *(_figure(f"front-{row['number']}-{name}", float(row[f"metric_{name}"])) for name in names),
+        )
         for _, row in front.head(_MOST_MEMBERS).iterrows()
     ]
     left = len(front) - len(rows_)
     if left:
         rows_.append((f"and {left:,} more", *("" for _ in names)))
     return Table("front", ("trial", *names), rows_)
+
+
+def _figure(name: str, value: float) -> Markup:
+    return number(name, value, f"{value:,.0f}" if value.is_integer() else shown(value))
 
 
 def _chart(
