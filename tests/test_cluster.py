@@ -443,7 +443,7 @@ def test_metrics_agree_with_the_tables(three_nodes: SimpleNamespace, tmp_path: P
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_shares_of_gpus(tmp_path: Path) -> None:
     (tmp_path / "shares.yaml").write_text(
         "workload: workloads_for_tests:says_its_gpu\ndata: null\nobjective: {metric: score}\nspace: {x: {float: [0, 1]}}\n"

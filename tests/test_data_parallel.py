@@ -112,7 +112,7 @@ def _five_seeds(tmp_path: Path, workers: int) -> Study:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_workers_reach_the_accuracy_of_one(tmp_path: Path) -> None:
     values: dict[int, Any] = {}
@@ -145,14 +145,14 @@ def test_a_worker_that_dies_costs_an_attempt_and_the_trial_goes_on(tmp_path: Pat
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("how", "kind", "error"),
     [
         # Not that another lost the connection to it, and not lost for looking like that.
         ("raises", "exception", "RuntimeError: Connection to the fish was refused (workloads_for_tests.py"),
-        pytest.param("memory", "oom", "MemoryError: no room for a fish", marks=pytest.mark.chaos),
+        ("memory", "oom", "MemoryError: no room for a fish"),
     ],
 )
 def test_a_worker_that_fails_fails_its_trial_with_its_message(how: str, kind: str, error: str, tmp_path: Path) -> None:

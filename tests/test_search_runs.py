@@ -234,7 +234,7 @@ def test_a_trial_that_hangs_dies_at_its_limit_and_the_study_goes_on(tmp_path: Pa
 
 def test_the_wall_budget_ends_the_search_in_good_order(tmp_path: Path) -> None:
     study = made(
-        tmp_path, "sleeps", budget={"trials": 1000, "wall": "6s"}, early_stop={"name": "none", "max_epochs": 5}
+        tmp_path, "sleeps", budget={"trials": 1000, "wall": "15s"}, early_stop={"name": "none", "max_epochs": 5}
     )
     outcome = run(study)
     frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
