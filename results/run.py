@@ -208,6 +208,12 @@ class Run:
         """How many trials are in one of the states."""
         return sum(trial.state in states for trial in self.trials.values())
 
+    @property
+    def num_spared(self) -> int:
+        """How many trials were never trained; `budget.trials` does not count them."""
+        # A copy: while a picture is drawn, the search goes on in another thread.
+        return sum(trial.was_spared for trial in list(self.trials.values()))
+
     def apply(self, event: Event) -> None:
         """Take in the next event."""
         handler = _HANDLERS.get(event["event"])

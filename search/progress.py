@@ -96,13 +96,12 @@ def so_far_line(run: Run) -> str:
 
 def _num_ended(run: Run) -> int:
     # A copy: while the picture is drawn, the search goes on in another thread.
-    return sum(trial.ended for trial in list(run.trials.values()))
+    return sum(trial.ended and not trial.was_spared for trial in list(run.trials.values()))
 
 
 def ended_line(run: Run, trial: Trial) -> str:
     """One ended trial in a line."""
-    planned = run.study["budget"]["trials"]
-    start = f"trial {trial.number} of {planned}: {trial.state}"
+    start = f"trial {trial.number} of {run.study['budget']['trials'] + run.num_spared}: {trial.state}"
     if trial.state == "failed":
         return f"{start}, {trial.error_kind}: {trial.error}; the search goes on"
     if trial.repeat_of is not None:
@@ -111,7 +110,7 @@ def ended_line(run: Run, trial: Trial) -> str:
     values = run.values(trial)
     if trial.was_spared:
         broken = ", ".join(name for name in trial.foreseen if run.objectives.violation({name: trial.foreseen[name]}))
-        return f"{start} before training ({broken} breaks a constraint); best so far {_best_text(run)}"
+        return f"trial {trial.number}: not trained, since {broken} would break a constraint"
     found = f", {valued(run, values)}" if values else ""
     found += ", which breaks a constraint" if run.is_feasible(trial) is False else ""
     why = "" if trial.stop_reason == "max_epochs" else f" ({trial.stop_reason})"

@@ -101,6 +101,7 @@ def status(run: Run, run_directory: Place, format_: str) -> str:
         "name": run.study["name"],
         "run": str(run_directory),
         "planned": run.study["budget"]["trials"],
+        **({"not_trained": run.num_spared} if run.objectives.constraints else {}),
         **{state: run.count(state) for state in states},
         "best_trial": top.number if top else None,
         **{f"best_{name}": value for name, value in zip(names, (top and run.values(top)) or nothing, strict=True)},
@@ -152,10 +153,11 @@ def _price_of_determinism(study: Any, planned: Any) -> str:
 def outcome(ended: Any) -> str:
     """The last lines of a search: what was found, where it lies, what to type next."""
     run, directory = ended.run, ended.run_directory
-    num_ended = run.count("finished", "stopped", "failed")
+    num_ended = run.count("finished", "stopped", "failed") - run.num_spared
     counts = ", ".join(f"{run.count(s)} {s}" for s in ("finished", "stopped", "failed", "interrupted") if run.count(s))
     planned = run.study["budget"]["trials"]
-    head = f"{run.study['name']}: {num_ended} of {planned} trials in {run.searched_s:.0f} s ({counts})"
+    spared = f"; {run.num_spared} of the stopped were not trained" if run.num_spared else ""
+    head = f"{run.study['name']}: {num_ended} of {planned} trials in {run.searched_s:.0f} s ({counts}{spared})"
     me = program()
     if ended.reason == "user":
         return f"{head}\ninterrupted; go on with: {me} resume {directory}"

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from results import open_run, read_events
@@ -131,3 +132,37 @@ def test_every_rule_searches_quickstart(rule: str, ray_cluster: None, tmp_path: 
     for generation in copied:
         for copy in generation:
             study.space.check(copy["config"])
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_pareto_set_in_best_is_that_of_the_table_and_the_infeasible_are_not_trained(tmp_path: Path) -> None:
+    bound = 60_000
+    objective = [{"metric": "val_accuracy", "mode": "max"}, {"metric": "num_parameters", "mode": "min"}]
+    space = {**SMALL_NET, "hidden": {"int": [16, 512], "log": True}, "learning_rate_adam": {"float": [1e-4, 1e-2]}}
+    study = load_study(
+        "quickstart",
+        [
+            f"objective={json.dumps(objective)}",
+            f"constraints={json.dumps({'num_parameters': {'max': bound}})}",
+            f"space={json.dumps(space)}",
+            "budget.trials=12", "early_stop.max_epochs=3", "budget.plateau=null", f"output={tmp_path}", "name=two",
+        ],
+    )  # fmt: skip
+    outcome = run(study)
+    table = pd.read_parquet(tmp_path / "two" / "trials.parquet")
+    may = table[(table["state"] == "finished") & (table["metric_num_parameters"] <= bound)]
+    found = list(zip(may["number"], may["metric_val_accuracy"], may["metric_num_parameters"], strict=True))
+    front = {n for n, a, s in found if not any(b >= a and t <= s and (b > a or t < s) for _, b, t in found)}
+    best = tmp_path / "two" / "best"
+    said = json.loads((best / "pareto.json").read_text())
+    assert {path.name for path in best.iterdir() if path.is_dir()} == {f"trial-{number:04d}" for number in front}
+    assert {member["trial"] for member in said["members"]} == front == set(table["number"][table["pareto"]])
+    assert said["knee"] in front and outcome.run.winner is not None and outcome.run.winner["number"] == said["knee"]
+    spared = table[table["stop_reason"] == "infeasible"]
+    assert len(spared) > 0 and (spared["train_s"] == 0).all() and spared["started_at"].isna().all()
+    assert len(table) == 12 + len(spared), "what was not trained is not counted"
+    assert (may["feasible"]).all() and not spared["feasible"].any() and not spared["pareto"].any()
+    # The model says of itself what the table says of it.
+    for number in front:
+        metrics = json.loads((best / f"trial-{number:04d}" / "metrics.json").read_text())
+        assert metrics["num_parameters"] == may.set_index("number")["metric_num_parameters"][number] <= bound

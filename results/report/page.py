@@ -49,7 +49,7 @@ def _about(material: Material) -> list[str]:
     study = material.study
     counts = material.trials["state"].value_counts()
     states = ", ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
-    planned = study["budget"]["trials"]
+    planned, num_spared = study["budget"]["trials"], int((material.trials["stop_reason"] == "infeasible").sum())
     directions = {"max": "the more the better", "min": "the less the better"}
     data = (study.get("data") or {}).get("dataset")
     said = [
@@ -57,8 +57,9 @@ def _about(material: Material) -> list[str]:
         f"data {data}" if data else "",
         *(f"{one.metric}: {directions[one.mode]}" for one in material.objectives.each),
         *(bounds(constraint) for constraint in material.objectives.constraints),
-        f"{len(material.trials):,} of {plural(planned, 'trial')} in {duration(total_s(material))}",
+        f"{len(material.trials) - num_spared:,} of {plural(planned, 'trial')} in {duration(total_s(material))}",
         states,
+        f"{num_spared:,} of the stopped not trained" if num_spared else "",
         f"ended by: {material.ended}" if material.ended else "",
     ]
     return [words for words in said if words]

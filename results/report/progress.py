@@ -58,7 +58,8 @@ def progress(material: Material) -> pd.DataFrame:
         trials until then) and `improved`. Of several objectives, both values are the hypervolume at that moment.
     """
     trials = material.trials
-    frame = trials[trials["state"].isin(["finished", "stopped", "failed"])].sort_values(["ended_at", "number"])
+    ended = trials["state"].isin(["finished", "stopped", "failed"]) & (trials["stop_reason"] != "infeasible")
+    frame = trials[ended].sort_values(["ended_at", "number"])
     if material.are_several:
         frame = frame.assign(value=frame["hypervolume"])
     frame = frame[["number", "state", "epochs", "value", "ended_at"]].reset_index(drop=True)
