@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import json
 import re
@@ -170,6 +171,9 @@ def _description(height: int, width: int) -> str:
 async def _warm(batches: Batches, height: int, width: int) -> Any:
     """The first prediction of a process is slow: it is nobody's."""
     await batches.probabilities(np.zeros((1, height, width), np.uint8))
+    # What has been loaded stays to the end. Looked through for garbage again and again, it holds up those who wait.
+    gc.collect()
+    gc.freeze()
     yield
 
 
