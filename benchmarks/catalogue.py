@@ -1,6 +1,19 @@
 """All benchmarks by name, in the order in which they are run."""
 
-from benchmarks import accuracy, growth, hand, loop, reports, serving, slots, suggestions, trials, two
+from benchmarks import (
+    accuracy,
+    growth,
+    hand,
+    loop,
+    objectives,
+    quality,
+    reports,
+    serving,
+    slots,
+    suggestions,
+    trials,
+    two,
+)
 from benchmarks.figures import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -14,4 +27,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "suggestions": suggestions.BENCHMARK,
     "hand": hand.BENCHMARK,
     "serving": serving.BENCHMARK,
+    "objectives": objectives.BENCHMARK,
+    "quality": quality.BENCHMARK,
 }

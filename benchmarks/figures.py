@@ -56,8 +56,10 @@ class Benchmark:
         about: One sentence: what exactly is measured.
         variants: Ours, the stock ones, and so on, in the order in which they alternate.
         lines: What of it is shown.
+        is_timed: Whether it comes out otherwise each time, and is repeated; a simulation has its seeds inside.
     """
 
     about: str
     variants: Mapping[str, Measure]
     lines: Sequence[Line]
+    is_timed: bool = True

@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -35,6 +36,7 @@ class Suggester:
         self._run, self._study, self._untold = run, study, untold
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
+        self.took_s = 0.0  # how long the last suggestion took to make
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
         self._grid = _grid(study) if study.sampler.name == "grid" else []
         self._earlier = [known for taken in run.warm_start for known in earlier(taken["trials"], study)]
@@ -54,6 +56,8 @@ class Suggester:
     def _add(self, number: int) -> None:
         """Take in a trial of the run as it stands."""
         known = frozen(self._run, number, self._study, untold=number in self._untold)
+        if known.state == TrialState.PRUNED:
+            known.state = self._state(self._run.origin(self._run.trials[number]))
         if known.state == TrialState.RUNNING:
             known.intermediate_values = {}  # told with its end
         self.optuna_study.add_trial(known)
@@ -89,10 +93,13 @@ class Suggester:
 
     def suggest(self, number: int) -> dict[str, Value]:
         """A configuration for the trial of this number, which must be the next."""
-        known = self._settings.known
-        if number < len(known):
-            return self._ask(number, known[number])
-        return self._ask(number, self._grid[number - len(known)] if self._grid else {})
+        began = time.monotonic()
+        config = self._ask(number, [*self._settings.known, *self._grid][number] if self._is_given(number) else {})
+        self.took_s = time.monotonic() - began
+        return config
+
+    def _is_given(self, number: int) -> bool:
+        return bool(self._grid) or number < len(self._settings.known)
 
     def _ask(self, number: int, given: Mapping[str, Value]) -> dict[str, Value]:
         """A configuration of which some values are given, and the sampler suggests the rest."""
@@ -128,11 +135,19 @@ class Suggester:
         told, origin = self._trials.pop(trial.number), self._run.origin(trial)
         for epoch, reported in curve(self._run, origin).items():
             told.report(reported, epoch)
-        state = str(origin.state)
-        if self._run.objectives.constraints and state in ("finished", "stopped"):
+        if self._run.objectives.constraints and origin.state in ("finished", "stopped"):
             self.optuna_study._storage.set_trial_system_attr(told._trial_id, CONSTRAINTS, self._run.excesses(origin))
-        values = self._run.values(origin) if state == "finished" else None
-        self.optuna_study.tell(told, values, state=STATES[state])
+        values = self._run.values(origin) if origin.state == "finished" else None
+        self.optuna_study.tell(told, values, state=self._state(origin))
+
+    def _state(self, ended: Trial) -> TrialState:
+        """An ended trial's state as the sampler should have it.
+
+        Of several objectives Optuna takes all stopped trials to be equally bad, having no curve to tell them apart, and
+        keeps away from where they were: that is near the front, once a search has come there. So it is not told of them.
+        """
+        is_judged = self._run.objectives.are_several and not ended.was_spared
+        return TrialState.FAIL if is_judged and ended.state == "stopped" else STATES[str(ended.state)]
 
 
 def known_from(trial: Trial, settings: Sampler) -> int:

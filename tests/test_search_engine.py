@@ -436,3 +436,31 @@ def test_seeds_are_derived_from_one() -> None:
 @pytest.mark.parametrize(("share", "count", "low", "high"), [(0.995, 10_000, 0.9934, 0.9962), (1.0, 360, 0.9894, 1.0)])
 def test_the_interval_is_wilsons(share: float, count: int, low: float, high: float) -> None:
     assert wilson(share, count) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_one_suggestion_lies_ready_and_more_only_where_slots_fall_free_faster_than_they_are_made(
+    tmp_path: Path,
+) -> None:
+    driver = Driver(made(tmp_path, budget={"trials": 200}))
+    now = 0.0
+    driver.engine.num_slots, driver.engine._clock = 8, lambda: now
+
+    def ready_after_ends_every(seconds: float) -> int:
+        nonlocal now
+        for _ in range(20):
+            assignment = driver.begin()
+            assert assignment is not None
+            now += seconds
+            for epoch in range(1, driver.study.early_stop.max_epochs + 1):
+                if driver.report(assignment, epoch, assignment["config"]["x"] * epoch):
+                    break
+        for _ in range(12):
+            driver.engine._suggester.took_s = 0.05
+            driver.engine.prepare()
+            if driver.engine._coming:
+                driver.engine._coming.result()
+        return len(driver.engine._ready)
+
+    assert ready_after_ends_every(10.0) == 1
+    assert ready_after_ends_every(0.06) == 4
+    assert ready_after_ends_every(0.0) == 8
