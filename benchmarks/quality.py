@@ -66,7 +66,7 @@ def _measure(size: Size, repeat: int) -> list[Figure]:
 
 
 BENCHMARK = Benchmark(
-    about=f"Public tables of trained configurations, {_SLOTS} slots, simulated time: the best of {_TRIALS} trials of TPE "
+    about=f"Public tables of trained configurations, {_SLOTS} slots, simulated time: the best of {_TRIALS} by TPE "
     f"beside the best of {_RANDOM_TRIALS} drawn at random, medians of 20 seeds (3 in a fast run, of two tables). A "
     "loss is counted negative.",
     variants={"ours": _measure},

@@ -1,6 +1,8 @@
 """How sure a figure is: intervals that hold the true value in 95 of 100 samples."""
 
 import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
 
 _Z = 1.96
 
@@ -19,3 +21,11 @@ def rank_correlation(correlation: float, count: int, z: float = _Z) -> tuple[flo
         z * math.sqrt((1 + correlation**2 / 2) / (count - 3)),
     )
     return math.tanh(centre - half), math.tanh(centre + half)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The interval of the mean of a normal distribution, of at least two values of it (Student 1908)."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half

@@ -17,6 +17,7 @@ from results.storage import Place
 
 Value = str | int | float | bool
 
+_CONFIRMED = ("mean", "low", "high")
 # Checkpoints are deleted by the names that the log gives: no name may lead out of the run directory.
 _CHECKPOINT = r"checkpoints/trial-\d+/epoch-\d+"
 
@@ -96,6 +97,7 @@ class Run:
     searched_s: float = 0.0
     num_failures_in_a_row: int = 0
     sessions: list[tuple[datetime, datetime]] = field(default_factory=list)  # when each began, and its last event
+    confirmed: list[dict[str, Any]] = field(default_factory=list)  # number, n, mean, low, high; the surest first
     objectives: Objectives = field(default_factory=lambda: Objectives(()))
     _best: Trial | None = None
     _front: pareto.Front = field(default_factory=pareto.Front, compare=False, repr=False)
@@ -214,6 +216,12 @@ class Run:
         # A copy: while a picture is drawn, the search goes on in another thread.
         return sum(trial.was_spared for trial in list(self.trials.values()))
 
+    @property
+    def num_left(self) -> int:
+        """How many trials of the budget have not ended."""
+        ended = sum(trial.ended and not trial.was_spared for trial in self.trials.values())
+        return max(int(self.study["budget"]["trials"]) - ended, 0)
+
     def apply(self, event: Event) -> None:
         """Take in the next event."""
         handler = _HANDLERS.get(event["event"])
@@ -248,7 +256,7 @@ class Run:
             self.parameters[name] = _wider(self.parameters.get(name, kind), kind)
         for number in event["set_aside"]:
             self.trials[number].counts = False
-        self._best, self._front = None, pareto.Front()
+        self._best, self._front, self.confirmed = None, pareto.Front(), []
         for _, trial in sorted(self.trials.items()):
             self._take_in(trial)
         self.sessions.append((at, at))
@@ -343,6 +351,15 @@ class Run:
                 if epoch.checkpoint == path:
                     epoch.checkpoint = epoch.sha256 = None
 
+    def _confirmed(self, event: Event, at: datetime) -> None:
+        self.confirmed = [
+            {"number": int(one["number"]), "n": len(one["values"])} | {key: float(one[key]) for key in _CONFIRMED}
+            for one in event["results"]
+        ]
+        if not all(one["number"] in self.trials for one in self.confirmed):
+            raise ValueError("a trial that is not there was confirmed")
+        self.last_at = at  # that time was another run's
+
     def _winner_chosen(self, event: Event, at: datetime) -> None:
         self.winner = {**{key: event[key] for key in ("number", "epoch", "metrics")}, "members": event.get("members")}
 
@@ -371,7 +388,7 @@ def _wider(kind: str, other: str) -> str:
 
 _HANDLERS = {name.removeprefix("_"): getattr(Run, name) for name in (
     "_study_started", "_study_resumed", "_trial_suggested", "_trial_started", "_epoch_reported", "_attempt_failed",
-    "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_winner_chosen", "_study_ended",
+    "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_confirmed", "_winner_chosen", "_study_ended",
 )}  # fmt: skip
 
 # Anything that looks at a run as it goes on: called with the run and the event that has just been applied.

@@ -90,6 +90,15 @@ TRIALS = (
         "dominate between them and the reference, which is an objective's `reference`, else its worst value among "
         "them. There only where the study has several objectives.", "the product of the objectives' units", _NO_END,
     ),
+    *(
+        Column(name, kind, f"{meaning} There only where the best were trained again with new seeds.", null="not so")
+        for name, kind, meaning in (
+            ("confirmed_mean", pa.float64(), "The mean of the objective over those seeds."),
+            ("confirmed_low", pa.float64(), "Where the 95 % interval of that mean begins."),
+            ("confirmed_high", pa.float64(), "Where it ends."),
+            ("confirmed_n", pa.int32(), "How many seeds."),
+        )
+    ),
     Column(
         "checkpoint", pa.string(), "Its best checkpoint, as a path in the run directory.", null="where none is kept"
     ),
@@ -146,7 +155,7 @@ def trials_table(run: Run) -> pa.Table:
 
 
 def _standing(run: Run, trials: Sequence[Trial]) -> dict[str, list[Any]]:
-    """The columns on constraints and on several objectives, as far as the study has them."""
+    """The columns on constraints, several objectives and confirmation, as far as the run has them."""
     columns: dict[str, list[Any]] = {}
     if run.objectives.constraints:
         columns["feasible"] = [run.is_feasible(trial) for trial in trials]
@@ -155,6 +164,10 @@ def _standing(run: Run, trials: Sequence[Trial]) -> dict[str, list[Any]]:
         grown = hypervolumes(run)
         columns["pareto"] = [trial.number in front for trial in trials]
         columns["hypervolume"] = [grown.get(trial.number) for trial in trials]
+    if run.confirmed:
+        known = {one["number"]: one for one in run.confirmed}
+        for name in ("mean", "low", "high", "n"):
+            columns[f"confirmed_{name}"] = [known.get(trial.number, {}).get(name) for trial in trials]
     return columns
 
 

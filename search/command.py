@@ -205,6 +205,23 @@ def resume(
 
 
 @app.command()
+def confirm(
+    run_directory: RunArgument,
+    top: Annotated[int, typer.Option(help="So many of the best configurations.")] = 3,
+    seeds: Annotated[int, typer.Option(help="So many new seeds for each.")] = 5,
+    address: AddressOption = None,
+    wait: WaitOption = False,
+) -> None:
+    """Train the best configurations of a finished run again with new seeds, and let the best mean win."""
+    from search.runs import confirm as confirm_run
+
+    _go_home_from_a_job()
+    _search(
+        lambda views: confirm_run(run_directory, top, seeds, address=address, wait_for_nodes=wait, views=views), False
+    )
+
+
+@app.command()
 def trials(run_directory: RunArgument, format_: FormatOption = Format.table) -> None:
     """List the trials of a run."""
     from results import open_run

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
 from search import samplers, warm_start
-from search.errors import NoTrialSucceeded, StudyError, StudyFailed
+from search.confirm import Confirmation, Confirmed, confirmation, confirmed
+from search.errors import NoTrialSucceeded, StudyError, StudyFailed, UsageError
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
 from search.study import Study, overridden
@@ -119,11 +120,47 @@ def resume(
         mapping = _with_space_of_today(past.study, overridden(past.study, overrides))
         study = Study.from_mapping(mapping, source=str(run_directory), overrides=overrides)
         before = Study.from_mapping(past.study)
-        grown = any(getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space"))
+        grown = any(
+            getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space", "confirm")
+        )
         if past.winner and not grown:
             return Outcome(past, run_directory, past.ended or "trials")
         begin = partial(take_up, study, directory, log, past)
         return _session(study, run_directory, directory, begin, address, wait_for_nodes, views)
+
+
+def confirm(
+    run_directory: Place,
+    top: int,
+    seeds: int,
+    *,
+    address: str | None = None,
+    wait_for_nodes: bool = False,
+    views: Sequence[View] = (),
+) -> Outcome:
+    """Train the best configurations of a run that has come to its end again with new seeds, and choose the winner anew.
+
+    Args:
+        run_directory: Of an earlier `run`.
+        top: So many of the best configurations.
+        seeds: So many new seeds for each.
+        address: As for `run`.
+        wait_for_nodes: As for `run`.
+        views: As for `run`.
+
+    Raises:
+        UsageError: The search has not come to its end.
+        The same as `resume`.
+    """
+    past = open_run(run_directory)
+    confirming = past.ended in ("user", "error") and past.study.get("confirm")
+    if past.ended in (None, "user", "error") and not (confirming and past.num_left == 0):
+        raise UsageError(
+            f"the search of {str(run_directory)!r} must have come to its end, got "
+            f"{past.ended or 'none yet'}; first `digitsearch resume {run_directory}`"
+        )
+    overrides = [f"confirm.top={top}", f"confirm.seeds={seeds}"]
+    return resume(run_directory, overrides, address=address, wait_for_nodes=wait_for_nodes, views=views)
 
 
 def _with_space_of_today(before: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +172,7 @@ def _with_space_of_today(before: Mapping[str, Any], changed: Mapping[str, Any]) 
 
 def _check_may_change(overrides: Sequence[str]) -> None:
     """Raise StudyError if old and new trials could not be compared, or the run would be another one."""
-    may = ("budget", "space", "data.dir", "objective.target", "resources", "failures", "checkpoints")
+    may = ("budget", "space", "confirm", "data.dir", "objective.target", "resources", "failures", "checkpoints")
     for override in overrides:
         key = override.partition("=")[0]
         if not any(key == name or key.startswith(f"{name}.") for name in may):
@@ -153,7 +190,9 @@ def _session(
     address: str | None,
     wait_for_nodes: bool,
     views: Sequence[View],
+    is_crowned: bool = True,
 ) -> Outcome:
+    """One session of a run, from where `begin` takes it to the winner; or to the end of the search alone."""
     from cluster.connect import connected
     from search import workloads
 
@@ -174,7 +213,7 @@ def _session(
         from search.engine import Engine
         from search.metrics import Metrics
         from search.session import Terms
-        from search.winner import crown
+        from search.winner import crown, crown_confirmed
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
         shared = share(data, study)
@@ -200,10 +239,48 @@ def _session(
         reason = engine.reason_to_end() or "trials"
         if reason != "user":  # else it is ending: a second wish to stop changes nothing
             interrupts.request_with(None)
+        sent = interrupts.caught[0] if interrupts.caught else None
+        if not is_crowned:
+            engine.finish(reason)
+            return Outcome(engine.run, place, reason, sent)
+        results: list[Confirmed] = []
+        if reason != "user" and (planned := confirmation(study, engine.run, place)):
+            try:
+                inside = _trained_again(planned, address, wait_for_nodes, views)
+                if inside.reason == "user":
+                    reason, sent = "user", inside.signal
+                else:
+                    results = confirmed(inside.run, planned.numbers)
+                    engine.record("confirmed", run=planned.study.name, results=[one.facts for one in results])
+            except Exception:
+                with suppress(OSError, RunError):
+                    engine.finish("error")
+                raise
         engine.finish(reason)
-        if reason != "user":
-            engine.record("winner_chosen", **crown(study, directory, checkpoints, engine.run, data))
-        return Outcome(engine.run, place, reason, interrupts.caught[0] if interrupts.caught else None)
+        if reason == "user":
+            return Outcome(engine.run, place, reason, sent)
+        if results:
+            lies = inside.run_directory
+            winner = crown_confirmed(study, directory, lies, checkpoints_of(lies, log.later), results[0], data)
+        else:
+            winner = crown(study, directory, checkpoints, engine.run, data)
+        engine.record("winner_chosen", **winner)
+        return Outcome(engine.run, place, reason, sent)
+
+
+def _trained_again(planned: Confirmation, address: str | None, wait_for_nodes: bool, views: Sequence[View]) -> Outcome:
+    """Run what confirms a search, or go on with it, up to its end; nothing is made of its best."""
+    study, place = planned.study, planned.study.run_directory
+    with working_copy(place) as directory, ExitStack() as stack:
+        if planned.is_there:
+            log = stack.enter_context(closing(open_log(place, directory)))
+            past = open_run(directory)
+            if past.ended not in (None, "user", "error"):
+                return Outcome(past, place, past.ended)
+            begin = partial(take_up, study, directory, log, past)
+        else:
+            begin = partial(create, study, directory)
+        return _session(study, place, directory, begin, address, wait_for_nodes, views, is_crowned=False)
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,15 @@ def best(run: Run, run_directory: Place, format_: str) -> str | None:
         return None
     if run.objectives.are_several:
         return _pareto_set(run, run_directory, trial, format_)
+    if run.winner:  # which need not be the best of the search, once the best were trained again
+        trial = run.trials[run.winner["number"]]
     record, figures = _record(run, trial, _asked(run)), run.winner["metrics"] if run.winner else {}
     if format_ == "csv":
         return rows([{**record, **{f"winner_{name}": value for name, value in figures.items()}}], format_)
     if format_ == "json":
         return json.dumps({**record, "winner": figures or None}, indent=2) + "\n"
-    lines = [("trial", str(trial.number)), (run.metric, f"{run.value(trial):.4f}")]
+    value = figures.get(run.metric, run.value(trial))
+    lines = [("trial", str(trial.number)), (run.metric, _figure(value))]
     if run.winner:
         lines += [
             (name, _figure(value)) for name, value in run.winner["metrics"].items() if name not in ("trial", run.metric)
@@ -167,6 +170,8 @@ def outcome(ended: Any) -> str:
     if members is not None:
         lines.append(f"Pareto set: {len(members)} trials that none beats in {' and '.join(run.objectives.names)}")
         role = "its knee"
+    if "confirmed_n" in metrics:
+        lines.append(f"confirmed: {_confirmed(run, metrics)}")
     lines.append(f"{role}: trial {run.winner['number']}, {_winner_figures(run, metrics)}")
     lines.append(f"  {configuration(run.trials[run.winner['number']].config)}")
     lines += [
@@ -177,6 +182,15 @@ def outcome(ended: Any) -> str:
     if "test_accuracy" in metrics:
         lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
     return "\n".join(lines)
+
+
+def _confirmed(run: Run, metrics: Mapping[str, Any]) -> str:
+    low, high = metrics["confirmed_interval"]
+    mean, count = figure(metrics["confirmed_mean"]), metrics["confirmed_n"]
+    return (
+        f"{run.metric} {mean} on average of {count} new seeds (95 % interval {figure(low)} to {figure(high)}); "
+        f"surest of {len(run.confirmed)} configurations"
+    )
 
 
 def submitted(job_id: str, run_directory: str, address: str | None) -> str:

@@ -502,6 +502,13 @@ class Checkpoints(_Section):
     keep_best: int = Field(3, ge=1, description="How many of the best trials keep theirs.")
 
 
+class Confirm(_Section):
+    """The best few, trained again before one of them wins; `null` for the best of the search as it is."""
+
+    top: int = Field(3, ge=1, le=100, description="So many of the best configurations.")
+    seeds: int = Field(5, ge=2, le=100, description="So many new seeds for each; means need two.")
+
+
 class Study(_Section):
     """One whole search. A frozen value; `study.yaml` in a run directory holds one with every default written out."""
 
@@ -541,6 +548,10 @@ class Study(_Section):
     )
     failures: Failures = Failures()
     checkpoints: Checkpoints = Checkpoints()
+    confirm: Confirm | None = Field(
+        None,
+        description="The best few are trained again with new seeds, and the best mean wins: {top: 3, seeds: 5}.",
+    )
     output: str = Field(
         "runs", description="Where run directories are made: a folder, or s3://bucket/prefix, gs://…, az://…."
     )
@@ -598,6 +609,9 @@ class Study(_Section):
 
     @model_validator(mode="after")
     def _objectives_fit_together(self) -> "Study":
+        if self.confirm and (self.wanted.are_several or self.early_stop.name == "pbt"):
+            why = "there are several" if self.wanted.are_several else "pbt changes what a trial is trained with"
+            raise _at("confirm", f"confirm needs one objective and trials that keep their configuration, but {why}")
         if not self.wanted.are_several:
             if self.objectives[0].reference is not None:
                 raise _at("objective.reference", "objective.reference must be left out where there is one objective")

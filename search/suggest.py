@@ -144,7 +144,7 @@ class Suggester:
         """An ended trial's state as the sampler should have it.
 
         Of several objectives Optuna takes all stopped trials to be equally bad, having no curve to tell them apart, and
-        keeps away from where they were: that is near the front, once a search has come there. So it is not told of them.
+        keeps away from where they were: near the front, once a search has come there. So it is not told of them.
         """
         is_judged = self._run.objectives.are_several and not ended.was_spared
         return TrialState.FAIL if is_judged and ended.state == "stopped" else STATES[str(ended.state)]

@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from results import Epoch, Run, Trial, pareto
+from results import Epoch, Place, Run, Trial, open_run, pareto
 from results.errors import RunWarning
 from results.intervals import wilson
 from search.checkpoints import Checkpoints
+from search.confirm import Confirmed
 from search.errors import NoTrialSucceeded, StudyFailed
 from search.predictions import PREDICTIONS, predictions
 from search.study import DataSection, Study
@@ -52,8 +53,42 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     if run.objectives.are_several:
         return _crown_all(best, write, run, _whole(study.name, checkpoints, run), checkpoints)
     trial, epoch = _first_whole(study.name, checkpoints, run, candidates)
-    metrics = _written(best, write, checkpoints, trial, epoch)
+    metrics = _written(best, write, checkpoints, trial, epoch, _facts(trial, epoch))
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics, "members": None}
+
+
+def crown_confirmed(
+    study: Study, run_directory: Path, inside: Place, checkpoints: Checkpoints, surest: Confirmed, data: Any
+) -> dict[str, Any]:
+    """Make `best/` of a configuration that was confirmed: of the best of the networks that its new seeds gave.
+
+    Args:
+        study: What was searched.
+        run_directory: Gets `best/`.
+        inside: Where the run lies that confirmed it.
+        checkpoints: Of that run.
+        surest: The configuration, and what it came to.
+        data: As the trials had it.
+
+    Returns:
+        As `crown`; `number` is that of the trial that was confirmed.
+
+    Raises:
+        StudyFailed: Its checkpoint is missing or damaged.
+    """
+    trial, epoch = surest.trial, _best_kept(open_run(inside), surest.trial)
+    if epoch.sha256 is not None and not checkpoints.is_whole(epoch):
+        raise StudyFailed(f"the run {str(inside)!r} must hold its best checkpoint, got: {_is_damaged(trial, epoch)}")
+    facts = {
+        "trial": surest.number,
+        "epoch": epoch.epoch,
+        "seed": trial.seed,
+        "confirmed_mean": surest.mean,
+        "confirmed_interval": [surest.low, surest.high],
+        "confirmed_n": len(surest.values),
+    }
+    metrics = _written(run_directory / "best", _writer(study, data), checkpoints, trial, epoch, facts)
+    return {"number": surest.number, "epoch": epoch.epoch, "metrics": metrics, "members": None}
 
 
 def why_none(run: Run) -> str:
@@ -125,7 +160,8 @@ def _crown_all(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     found = {
-        trial.number: _written(unfinished / trial.folder, write, checkpoints, trial, epoch) for trial, epoch in members
+        trial.number: _written(unfinished / trial.folder, write, checkpoints, trial, epoch, _facts(trial, epoch))
+        for trial, epoch in members
     }
     values = [run.objectives.values(epoch.metrics) or () for _, epoch in members]
     knee = pareto.knee(np.array([run.objectives.costs(entry) for entry in values]))
@@ -148,8 +184,8 @@ def _crown_all(
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": found[trial.number], "members": numbers}
 
 
-# Writes the folder of a winner, of its checkpoint, and gives what its metrics.json says.
-_Write: TypeAlias = Callable[[Path, Path | None, Trial, Epoch], dict[str, Any]]
+# Writes the folder of a winner, of its checkpoint, and gives what its metrics.json says: the facts first.
+_Write: TypeAlias = Callable[[Path, Path | None, Trial, Epoch, Mapping[str, Any]], dict[str, Any]]
 
 
 def _writer(study: Study, data: Any) -> _Write:
@@ -161,9 +197,11 @@ def _writer(study: Study, data: Any) -> _Write:
     return partial(_write_digits, study.data, data, test)
 
 
-def _written(folder: Path, write: _Write, checkpoints: Checkpoints, trial: Trial, epoch: Epoch) -> dict[str, Any]:
+def _written(
+    folder: Path, write: _Write, checkpoints: Checkpoints, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
+) -> dict[str, Any]:
     with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
-        return write(folder, saved, trial, epoch)
+        return write(folder, saved, trial, epoch, facts)
 
 
 def _facts(trial: Trial, epoch: Epoch) -> dict[str, Any]:
@@ -171,13 +209,20 @@ def _facts(trial: Trial, epoch: Epoch) -> dict[str, Any]:
 
 
 def _write_digits(
-    section: DataSection, data: Data, test: Any, folder: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch
+    section: DataSection,
+    data: Data,
+    test: Any,
+    folder: Path,
+    checkpoint: Path | None,
+    trial: Trial,
+    epoch: Epoch,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     from trainables import model
 
     assert checkpoint is not None, "digits saves its best epoch"
     winner = digits_model(section, checkpoint, trial.config, data, seed=trial.seed, epochs=epoch.epoch)
-    metrics = {**_facts(trial, epoch), **scores(winner, data, test.images, test.labels)}
+    metrics = {**facts, **scores(winner, data, test.images, test.labels)}
     metrics["num_parameters"] = epoch.metrics["num_parameters"]
     model.write(folder, winner, metrics, {PREDICTIONS: predictions(winner, test.images, test.labels)})
     return metrics
@@ -220,7 +265,9 @@ def scores(trained: Any, data: Data, test_images: Any, test_labels: Any) -> dict
     }
 
 
-def _write_other(study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch) -> dict[str, Any]:
+def _write_other(
+    study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
+) -> dict[str, Any]:
     """A workload of one's own: its checkpoint, if it saves any, as it saved it, with its configuration and metrics."""
     unfinished = best.with_name(best.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -229,7 +276,6 @@ def _write_other(study: Study, best: Path, checkpoint: Path | None, trial: Trial
         shutil.copytree(checkpoint, unfinished / "checkpoint")
     config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
     (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    facts = _facts(trial, epoch)
     metrics = {**facts, **epoch.metrics, **facts}  # a function may report an `epoch` of its own; the tables have it
     (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(best, ignore_errors=True)

@@ -170,8 +170,10 @@ class Search:
 
     def _gives_up(self, rungs: dict[int, list[float]], epoch: int, value: float) -> bool:
         settings = self.study["early_stop"]
+        if settings["name"] == "none":
+            return False
         steps = math.log(epoch / settings["grace_epochs"], settings["reduction"])
-        if settings["name"] == "none" or epoch == settings["max_epochs"] or steps < 0 or not steps.is_integer():
+        if epoch == settings["max_epochs"] or steps < 0 or not steps.is_integer():
             return False
         sign = 1 if Objectives.of(self.study).each[0].mode == "max" else -1
         insort(rungs[epoch], sign * value)
