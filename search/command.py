@@ -160,14 +160,17 @@ def plan(
     set_: SetOption = [],  # noqa: B006
     address: AddressOption = None,
     wait: WaitOption = False,
+    probe: Annotated[bool, typer.Option(help="Train an epoch of three configurations, to tell how long.")] = False,
     format_: FormatOption = Format.table,
 ) -> None:
-    """Show where a study's trials would run, and how many at once; run none."""
-    from search import runs, show
+    """Show what a study would do, and where, and begin no run."""
+    from search import show
+    from search.plan import plan as look
     from search.study import load_study
 
     checked = load_study(study, set_)
-    typer.echo(show.plan(checked, runs.plan(checked, address=address, wait_for_nodes=wait), format_.value), nl=False)
+    found = look(checked, address=address, wait_for_nodes=wait, probes=probe)
+    typer.echo(show.plan(checked, found, format_.value), nl=False)
 
 
 @app.command()

@@ -2,16 +2,15 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from results import Epoch, Place, Run, RunError, Trial, open_run
 from results.storage import Storage
-from search import environment, workloads
-from search.clean_slate import CleanSlate
-from search.errors import NotReproduced, StudyFailed, UsageError
-from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
+from search import environment, here, workloads
+from search.errors import NotReproduced, UsageError
+from search.session import Terms
 from search.study import Study
 from trainables import Save
 
@@ -124,13 +123,7 @@ def _check_can(study: Study, trial: Trial) -> None:
         raise UsageError(
             f"trial {trial.number} went on from a checkpoint of trial {trial.copied_from}: it can't be trained alone"
         )
-    if study.resources.workers > 1:
-        raise UsageError(f"a trial of {study.resources.workers} workers can't be trained again in one process")
-    if study.resources.gpu:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UsageError("the trial was trained on a GPU, and there is none here")
+    here.check_can_train(study)
 
 
 def _precision(study: Study, trial: Trial) -> str:
@@ -143,28 +136,14 @@ def _precision(study: Study, trial: Trial) -> str:
 
 def _trained(study: Study, terms: Terms, trial: Trial, on_epoch: Callable[[int], None]) -> dict[int, dict[str, float]]:
     """The metrics by epoch, as they come out now."""
-    data = workloads.load_data(study)
-    train = workloads.find(terms.workload)
     found: dict[int, dict[str, float]] = {}
-    last = trial.epochs[-1].epoch
 
-    def report(metrics: Mapping[str, float], save: Save | None = None) -> None:
-        epoch = len(found) + 1
-        found[epoch] = plain_numbers(metrics)
+    def on_report(epoch: int, metrics: dict[str, float], save: Save | None) -> None:
+        found[epoch] = metrics
         on_epoch(epoch)
-        if epoch == last:
-            raise Unwind
 
-    assignment: dict[str, Any] = {"seed": trial.seed, "epoch": 0}
-    CleanSlate(terms.num_threads).wipe(trial.seed)  # as a slot is before each of its trials
-    try:
-        called(train, dict(trial.config), terms.trial(assignment, data, report))
-    except Unwind:
-        pass
-    except Failed as err:
-        raise StudyFailed(f"trial {trial.number} fails now: {err.facts['message']}") from err
-    except Exception as err:
-        raise StudyFailed(f"trial {trial.number} fails now: {failure_of(err)['message']}") from err
+    data, last = workloads.load_data(study), trial.epochs[-1].epoch
+    here.train(terms, data, trial.config, trial.seed, last, on_report, f"trial {trial.number} fails now")
     return found
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
 from search import samplers, warm_start
@@ -15,9 +15,6 @@ from search.errors import NoTrialSucceeded, StudyError, StudyFailed, UsageError
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
 from search.study import Study, overridden
-
-if TYPE_CHECKING:
-    from cluster.connect import Node
 
 # A data set that isn't there is told of before Ray is started.
 _AT_ONCE_S = 0.2
@@ -281,43 +278,6 @@ def _trained_again(planned: Confirmation, address: str | None, wait_for_nodes: b
         else:
             begin = partial(create, study, directory)
         return _session(study, place, directory, begin, address, wait_for_nodes, views, is_crowned=False)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where a study's trials would run.
-
-    Args:
-        nodes: Of the cluster, as they are now.
-        num_slots: How many trials would run at once.
-    """
-
-    nodes: "Sequence[Node]"
-    num_slots: int
-
-
-def plan(study: Study, *, address: str | None = None, wait_for_nodes: bool = False) -> Plan:
-    """Look where a study's trials would run, and run none.
-
-    Args:
-        study: As for `run`.
-        address: As for `run`.
-        wait_for_nodes: As for `run`.
-
-    Raises:
-        StudyError: As for `run`.
-        ClusterError: As for `run`.
-    """
-    from search import workloads
-
-    workloads.check(study)
-    samplers.check_installed(study.sampler)
-    from cluster.connect import connected, nodes
-
-    with connected(address):
-        from search.dispatch import num_slots_of
-
-        return Plan(nodes(study.resources.each), num_slots_of(study.resources, wait=wait_for_nodes))
 
 
 @contextmanager

@@ -161,6 +161,17 @@ def known_from(trial: Trial, settings: Sampler) -> int:
     return trial.known_from
 
 
+def drawn(study: Study, count: int) -> list[dict[str, Value]]:
+    """Configurations of a study's space, drawn at random; always the same ones."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = []
+    for number in range(count):
+        sampler = optuna.samplers.RandomSampler(seed=derived(study.sampler.seed, "drawn", number))
+        trial = optuna.create_study(sampler=sampler).ask()
+        found.append(study.space.walk(lambda name, parameter, trial=trial: _suggested(trial, name, parameter)))  # type: ignore[misc]
+    return found
+
+
 def _grid(study: Study) -> list[dict[str, Value]]:
     configurations = list(study.space.configurations())
     random.Random(derived(study.sampler.seed, "grid")).shuffle(configurations)

@@ -547,7 +547,7 @@ def test_a_plan_names_the_nodes_and_what_fits_on_each(three_nodes: SimpleNamespa
     for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
         assert re.search(rf"^{re.escape(address)} +1 +0 +1$", shown, re.M), shown
     assert "each with 1 CPU on each of 2 workers; 1 at once" in shown
-    assert json.loads(plan("--format=json").stdout)[0]["trials at once"] == 1
+    assert json.loads(plan("--format=json").stdout)["nodes"][0]["trials at once"] == 1
     refused = plan("--set=resources.cpu=2")
     assert refused.returncode == 2 and "a node must have 2 CPU for one trial" in refused.stderr
     assert list(tmp_path.iterdir()) == []

@@ -62,8 +62,8 @@ def test_every_exception_of_every_folder_has_an_exit_code() -> None:
 def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> None:
     verbs = re.findall(r"^  ([a-z]+)  ", type_in("--help").stdout, re.M)
     assert verbs == [
-        "data", "init", "validate", "plan", "run", "resume", "trials", "best", "status", "report", "watch", "dashboard",
-        "rerun", "train", "predict", "export", "serve",
+        "data", "init", "validate", "plan", "run", "resume", "confirm", "trials", "best", "status", "report", "watch",
+        "dashboard", "rerun", "train", "predict", "export", "serve",
         "submit", "jobs", "logs", "stop", "doctor",
     ]  # fmt: skip
     for verb in verbs:
