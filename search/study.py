@@ -780,7 +780,7 @@ def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequ
     at = error.get("ctx", {}).get("key", "").split(".")
     if at[: len(path)] == path:  # the complaint says more closely where it belongs
         path = [int(key) if key.isdigit() else key for key in at]
-    key = ".".join(map(str, path))
+    key = _typed(path)
     if any(f"{key}.".startswith(f"{override.partition('=')[0]}.") for override in overrides):
         return f"--set: {_complaint(error, path)}"
     line = yaml_text.line_of(text, path) if text else None
@@ -788,8 +788,13 @@ def _message(error: ErrorDetails, source: str, text: str | None, overrides: Sequ
     return f"{where}: {_complaint(error, path)}"
 
 
+def _typed(path: Sequence[str | int]) -> str:
+    """A key as it is typed in --set; a name that can't be shown, like a line's end, in quotes."""
+    return ".".join(name if name.isprintable() else repr(name) for name in map(str, path))
+
+
 def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
-    key, got, kind = ".".join(map(str, path)), error["input"], error["type"]
+    key, got, kind = _typed(path), error["input"], error["type"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
         known = list(_section_at(error["loc"][:-1]).model_fields)

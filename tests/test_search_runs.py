@@ -291,8 +291,8 @@ def test_what_makes_another_run_of_it_cannot_change(change: str, finished: Outco
     with pytest.raises(StudyError) as raised:
         resume(finished.run_directory, [change])
     assert str(raised.value) == (
-        f"--set: {change.partition('=')[0]} must stay as it was in a run that has begun; change budget, space, data.dir, "
-        "objective.target, resources, failures or checkpoints, or run a study of another name"
+        f"--set: {change.partition('=')[0]} must stay as it was in a run that has begun; change budget, space, confirm, "
+        "data.dir, objective.target, resources, failures or checkpoints, or run a study of another name"
     )
 
 

@@ -66,7 +66,7 @@ def complaint(text: str, tmp_path: Path) -> str:
     return str(raised.value).replace(f"{path}", "s.yaml")
 
 
-KEYS = "name, workload, data, objective, constraints, foresee, space, space_from, sampler, early_stop, budget, resources, precision, failures, checkpoints, output"
+KEYS = "name, workload, data, objective, constraints, foresee, space, space_from, sampler, early_stop, budget, resources, precision, failures, checkpoints, confirm, output"
 BROKEN = {
     "budgets: {trials: 3}": f"s.yaml, line 1: unknown key 'budgets'; known: {KEYS} (did you mean 'budget'?)",
     "name: a\nbudget:\n  trails: 3": "s.yaml, line 3: unknown key 'trails' in budget; known: trials, wall, trial_wall, "
@@ -169,7 +169,8 @@ BROKEN = {
     "failures: {nan: ignore}": "s.yaml, line 1: failures.nan must be 'fail' or 'prune', got 'ignore'",
     "checkpoints: {keep_best: 0}": "s.yaml, line 1: checkpoints.keep_best must be at least 1, got 0",
     "checkpoints: {every_epochs: often}": "s.yaml, line 1: checkpoints.every_epochs must be a whole number, got 'often'",
-    "confirm: {top: 3}": f"s.yaml, line 1: unknown key 'confirm'; known: {KEYS}",
+    "confirms: {top: 3}": f"s.yaml, line 1: unknown key 'confirms'; known: {KEYS} (did you mean 'confirm'?)",
+    "confirm: {seeds: 1}": "s.yaml, line 1: confirm.seeds must be at least 2, got 1",
     "space: 3": "s.yaml, line 1: a space must be a mapping of names to parameters, got 3",
     "space: {width: {int: [8.5, 9]}}": "s.yaml, line 1: space.width: int low must be a whole number, got 8.5; use float",
     "space: {width: {int: [-5, 0]}}": "s.yaml, line 1: space.width must hold whole numbers in [1, 1024], got -5",
