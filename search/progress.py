@@ -39,8 +39,12 @@ class Progress:
 
     def __call__(self, run: Run, event: Event) -> None:
         """Take in an event."""
-        self._run = run
+        before, self._run = self._run, run
         kind = event["event"]
+        is_another = before is not None and before.study.get("name") not in (None, run.study["name"])
+        if is_another and kind in ("study_started", "study_resumed"):
+            line = f"the best are trained again with new seeds, {run.study['budget']['trials']} trials"
+            self._console.print(f"{run.study['name']}: {line}", soft_wrap=True, highlight=False)
         if kind == "trial_ended" and (not self._live or event["state"] == "failed"):
             self._console.print(ended_line(run, run.trials[event["number"]]), soft_wrap=True, highlight=False)
         elif kind == "study_started":

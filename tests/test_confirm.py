@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,11 +16,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from made_runs import Search, study
+from rich.console import Console
 
-from results import Run, open_run
+from results import Run, fold, open_run
 from results.intervals import mean_interval
 from search import StudyError, UsageError, load_study, run
 from search.confirm import confirmation, confirmed
+from search.progress import Progress
 from search.runs import confirm, resume
 from search.study import Study
 
@@ -173,6 +176,16 @@ def _events(place: Any) -> list[dict[str, Any]]:
 def _has_finished_one(inside: Path) -> bool:
     log = inside / "events" / "log.jsonl"
     return any('"trial_ended"' in text for text in (log.read_text() if log.exists() else "",))
+
+
+def test_a_line_says_where_confirming_begins() -> None:
+    said = StringIO()
+    with Progress(Console(file=said, width=200)) as progress:
+        for name in ("outer", "confirm-1"):
+            event = {"event": "study_started", "at": "2026-11-25T12:00:00+00:00", "parameters": {}, "schema": "1"}
+            event["study"] = study(name=name, budget={"trials": 6, "wall": None})
+            progress(fold([event]), event)
+    assert said.getvalue() == "confirm-1: the best are trained again with new seeds, 6 trials\n"
 
 
 def test_the_verb_says_what_is_wrong(
