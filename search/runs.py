@@ -220,10 +220,11 @@ def _session(
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
         stack.callback(interrupts.request_with, lambda: None)
-        if has_metrics:
-            views = [*views, stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu"))]
+        metrics = stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu")) if has_metrics else None
         checkpoints = checkpoints_of(place if isinstance(place, Storage) else directory, log.later)
-        engine = Engine(study, directory, checkpoints, log, so_far, views, num_slots, foresee)
+        engine = Engine(
+            study, directory, checkpoints, log, so_far, [*views, metrics] if metrics else views, num_slots, foresee
+        )
         engine.show(first)
         try:
             interrupts.request_with(engine.request_stop)
