@@ -332,12 +332,16 @@ def whole(run: Storage, tmp_path: Path) -> SimpleNamespace:
 @pytest.mark.ray
 @pytest.mark.parametrize("server", [0.2], indirect=True, ids=["faulty"])
 def test_a_small_search_in_a_bucket_is_whole(server: Server, type_in: TYPED, tmp_path: Path) -> None:
-    few = ("--set=budget.trials=3", "--set=early_stop.max_epochs=2", "--set=output=s3://bucket/small")
+    few = ("--set=budget.trials=3", "--set=early_stop.max_epochs=2", "--set=output=s3://bucket/small",
+           "--set=confirm={top: 1, seeds: 2}")  # fmt: skip
     typed = type_in("run", "quickstart", *few)
     assert typed.returncode == 0 and "model:  s3://bucket/small/quickstart/best" in typed.stdout, typed.stderr
     found = whole(Storage("s3://bucket/small/quickstart"), tmp_path)
     assert list(found.trials["number"]) == [0, 1, 2] and found.events[-1]["event"] == "winner_chosen"
     assert len(found.epochs) == found.trials["epochs"].sum() and "best/predictions.parquet" in found.files
+    (tmp_path / "inside").mkdir()
+    inside = whole(Storage("s3://bucket/small/quickstart/confirm-1"), tmp_path / "inside")
+    assert list(inside.trials["state"]) == ["finished"] * 2 and found.trials["confirmed_n"].max() == 2
     assert not (tmp_path / "runs").exists()
 
 
