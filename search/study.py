@@ -600,11 +600,11 @@ class Study(_Section):
     @model_validator(mode="after")
     def _constraints_can_be_kept(self) -> "Study":
         for name, bound in self.constraints.items():
-            key = f"constraints.{name}"
+            key, shown = f"constraints.{name}", _typed(["constraints", name])
             if bound.min is None and bound.max is None:
-                raise _at(key, f"{key} must have min or max, or both, like {{max: 20000}}")
+                raise _at(key, f"{shown} must have min or max, or both, like {{max: 20000}}")
             if bound.min is not None and bound.max is not None and bound.min > bound.max:
-                raise _at(key, f"{key} must have min <= max, got {bound.min:g} > {bound.max:g}")
+                raise _at(key, f"{shown} must have min <= max, got {bound.min:g} > {bound.max:g}")
         return self
 
     @model_validator(mode="after")
