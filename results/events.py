@@ -50,7 +50,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "generation_ended": {"epoch": int, "copies": list},
     "checkpoints_dropped": {"paths": list, "reason": str},
-    "confirmed": {"run": str, "results": list},
+    "confirming": {"run": str, "numbers": list},
+    "confirmed": {"results": list},
     "winner_chosen": {"number": int, "epoch": int, "metrics": dict, "members": list | None},
     "study_ended": {"reason": str},
 }  # fmt: skip
@@ -72,9 +73,11 @@ MEANINGS: dict[str, str] = {
     "generation_ended": "Of a population: all have come to an epoch. `copies` says who goes on from whose checkpoint, "
     "as `[{number, source, config, checkpoint}, …]`; what the checkpoint holds is then the trial's at that epoch.",
     "checkpoints_dropped": "Checkpoints are about to be deleted, or were found to be damaged.",
-    "confirmed": "The best configurations have been trained again with new seeds, in the run of this name inside the "
-    "run directory. `results` has them, the surest first: `[{number, values, mean, low, high, seed}, …]`, `low` to "
-    "`high` being the 95 % interval of the mean, and `seed` that of the best of them.",
+    "confirming": "The search is over, and its best configurations, those of the trials `numbers`, are trained again "
+    "in the run of this name inside the run directory. What time goes by from now on is no time of the search.",
+    "confirmed": "They have been trained again with new seeds. `results` has them, the surest first: `[{number, "
+    "values, mean, low, high, seed}, …]`, `low` to `high` being the 95 % interval of the mean, and `seed` that of the "
+    "best of them.",
     "winner_chosen": "The winner has been evaluated and written to best/. `metrics` are those of best/metrics.json. Of "
     "several objectives it is the knee, and `members` has the numbers of the Pareto set; else null.",
     "study_ended": "A session has ended.",

@@ -96,7 +96,9 @@ class Run:
     started_at: datetime | None = None
     searched_s: float = 0.0
     num_failures_in_a_row: int = 0
+    num_spared: int = 0  # trials that were never trained, which `budget.trials` does not count
     sessions: list[tuple[datetime, datetime]] = field(default_factory=list)  # when each began, and its last event
+    is_confirming: bool = False  # whether the time that goes by is that of the run inside, which confirms this one
     confirmed: list[dict[str, Any]] = field(default_factory=list)  # number, n, mean, low, high; the surest first
     objectives: Objectives = field(default_factory=lambda: Objectives(()))
     _best: Trial | None = None
@@ -210,18 +212,6 @@ class Run:
         """How many trials are in one of the states."""
         return sum(trial.state in states for trial in self.trials.values())
 
-    @property
-    def num_spared(self) -> int:
-        """How many trials were never trained; `budget.trials` does not count them."""
-        # A copy: while a picture is drawn, the search goes on in another thread.
-        return sum(trial.was_spared for trial in list(self.trials.values()))
-
-    @property
-    def num_left(self) -> int:
-        """How many trials of the budget have not ended."""
-        ended = sum(trial.ended and not trial.was_spared for trial in self.trials.values())
-        return max(int(self.study["budget"]["trials"]) - ended, 0)
-
     def apply(self, event: Event) -> None:
         """Take in the next event."""
         handler = _HANDLERS.get(event["event"])
@@ -233,7 +223,7 @@ class Run:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
             what = f"{type(err).__name__}: {err}"
             raise RunError(f"an event {event['event']} of the log lacks something or does not fit: {what}") from err
-        if self.sessions and self.last_at:
+        if self.sessions and self.last_at and not self.is_confirming:
             self.searched_s += max((at - self.last_at).total_seconds(), 0.0)
             began, last = self.sessions[-1]
             self.sessions[-1] = (began, max(last, at))
@@ -260,7 +250,7 @@ class Run:
         for _, trial in sorted(self.trials.items()):
             self._take_in(trial)
         self.sessions.append((at, at))
-        self.last_at = None
+        self.last_at, self.is_confirming = None, False
         self.num_failures_in_a_row = 0
         for trial in self.trials.values():
             if trial.state == "running":
@@ -317,9 +307,11 @@ class Run:
         trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
         suggesting = event.get("suggesting")
         trial.ended_at, trial.known_from = at, len(self.trials) if suggesting is None else suggesting + 1
-        if trial.state == "failed":
+        if trial.was_spared:
+            self.num_spared += 1
+        elif trial.state == "failed":
             self.num_failures_in_a_row += 1
-        elif trial.state in ("finished", "stopped") and not trial.was_spared:
+        elif trial.state in ("finished", "stopped"):
             self.num_failures_in_a_row = 0
         self._take_in(trial)
 
@@ -351,6 +343,9 @@ class Run:
                 if epoch.checkpoint == path:
                     epoch.checkpoint = epoch.sha256 = None
 
+    def _confirming(self, event: Event, at: datetime) -> None:
+        self.is_confirming = True
+
     def _confirmed(self, event: Event, at: datetime) -> None:
         self.confirmed = [
             {"number": int(one["number"]), "n": len(one["values"])} | {key: float(one[key]) for key in _CONFIRMED}
@@ -358,7 +353,6 @@ class Run:
         ]
         if not all(one["number"] in self.trials for one in self.confirmed):
             raise ValueError("a trial that is not there was confirmed")
-        self.last_at = at  # that time was another run's
 
     def _winner_chosen(self, event: Event, at: datetime) -> None:
         self.winner = {**{key: event[key] for key in ("number", "epoch", "metrics")}, "members": event.get("members")}
@@ -388,7 +382,8 @@ def _wider(kind: str, other: str) -> str:
 
 _HANDLERS = {name.removeprefix("_"): getattr(Run, name) for name in (
     "_study_started", "_study_resumed", "_trial_suggested", "_trial_started", "_epoch_reported", "_attempt_failed",
-    "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_confirmed", "_winner_chosen", "_study_ended",
+    "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_confirming", "_confirmed", "_winner_chosen",
+    "_study_ended",
 )}  # fmt: skip
 
 # Anything that looks at a run as it goes on: called with the run and the event that has just been applied.

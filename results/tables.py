@@ -91,7 +91,10 @@ TRIALS = (
         "them. There only where the study has several objectives.", "the product of the objectives' units", _NO_END,
     ),
     *(
-        Column(name, kind, f"{meaning} There only where the best were trained again with new seeds.", null="not so")
+        Column(
+            name, kind, f"{meaning} There only where the best were trained again with new seeds.",
+            null="where the trial was not one of them",
+        )
         for name, kind, meaning in (
             ("confirmed_mean", pa.float64(), "The mean of the objective over those seeds."),
             ("confirmed_low", pa.float64(), "Where the 95 % interval of that mean begins."),

@@ -84,7 +84,6 @@ class Engine:
         self._trained: dict[str, int] = {}  # configuration -> the trial that is trained with it
         self._repeats: dict[int, list[int]] = {}  # trial -> those that wait for its result
         self._foresee = foresee
-        self._num_spared = sum(trial.was_spared for trial in run.trials.values())
         self._stopping = stopping(study)
         self._retention = Retention(run, study.checkpoints.keep_best)
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
@@ -159,7 +158,7 @@ class Engine:
     @property
     def _most(self) -> float:
         """How many trials there may be, those that were never trained among them."""
-        return min(self._study.budget.trials + self._num_spared, self._suggester.most)
+        return min(self._study.budget.trials + self.run.num_spared, self._suggester.most)
 
     @property
     def _num_open(self) -> int:
@@ -215,7 +214,6 @@ class Engine:
         """Have a trial trained in its turn, or give it the result of the one that it repeats, or spare it."""
         origin = self.run.origin(trial)
         if self.run.objectives.violation(trial.foreseen) > 0:
-            self._num_spared += 1
             self._end(trial, "stopped", "infeasible")
         elif origin is trial or (origin.ended and not _is_result(origin)):
             self._trained[_key(trial.config)] = trial.number

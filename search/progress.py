@@ -39,12 +39,8 @@ class Progress:
 
     def __call__(self, run: Run, event: Event) -> None:
         """Take in an event."""
-        before, self._run = self._run, run
+        self._run = run
         kind = event["event"]
-        is_another = before is not None and before.study.get("name") not in (None, run.study["name"])
-        if is_another and kind in ("study_started", "study_resumed"):
-            line = f"the best are trained again with new seeds, {run.study['budget']['trials']} trials"
-            self._console.print(f"{run.study['name']}: {line}", soft_wrap=True, highlight=False)
         if kind == "trial_ended" and (not self._live or event["state"] == "failed"):
             self._console.print(ended_line(run, run.trials[event["number"]]), soft_wrap=True, highlight=False)
         elif kind == "study_started":
@@ -52,6 +48,10 @@ class Progress:
                 self._console.print(warm_start.told(taken), soft_wrap=True, highlight=False)
         elif kind == "study_resumed":
             self._console.print(taken_up_line(run), soft_wrap=True, highlight=False)
+        elif kind == "confirming":
+            numbers = ", ".join(map(str, event["numbers"]))
+            line = f"{event['run']}: trains the configurations of the trials {numbers} again, with new seeds"
+            self._console.print(line, soft_wrap=True, highlight=False)
         elif kind == "checkpoints_dropped" and event["reason"] == "damaged":
             paths = ", ".join(event["paths"])
             line = f"damaged, and not used: {paths}; the trial goes on from the one before, or from the start"

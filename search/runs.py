@@ -10,7 +10,7 @@ from typing import Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
 from search import samplers, warm_start
-from search.confirm import Confirmation, Confirmed, confirmation, confirmed
+from search.confirm import Confirmation, confirmation, confirmed
 from search.errors import NoTrialSucceeded, StudyError, StudyFailed, UsageError
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
@@ -18,6 +18,8 @@ from search.study import Study, overridden
 
 # A data set that isn't there is told of before Ray is started.
 _AT_ONCE_S = 0.2
+# How a run has ended whose search has not.
+_GOES_ON = (None, "user", "error")
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,7 @@ def confirm(
         The same as `resume`.
     """
     past = open_run(run_directory)
-    confirming = past.ended in ("user", "error") and past.study.get("confirm")
-    if past.ended in (None, "user", "error") and not (confirming and past.num_left == 0):
+    if past.ended in _GOES_ON:
         raise UsageError(
             f"the search of {str(run_directory)!r} must have come to its end, got "
             f"{past.ended or 'none yet'}; first `digitsearch resume {run_directory}`"
@@ -238,28 +239,27 @@ def _session(
         if reason != "user":  # else it is ending: a second wish to stop changes nothing
             interrupts.request_with(None)
         sent = interrupts.caught[0] if interrupts.caught else None
-        if not is_crowned:
+        if not is_crowned or reason == "user":
             engine.finish(reason)
             return Outcome(engine.run, place, reason, sent)
-        results: list[Confirmed] = []
-        if reason != "user" and (planned := confirmation(study, engine.run, place)):
-            try:
+        inside, results = None, []
+        try:
+            if planned := confirmation(study, engine.run, place):
+                engine.record("confirming", run=planned.study.name, numbers=planned.numbers)
                 inside = _trained_again(planned, address, wait_for_nodes, views)
                 if inside.reason == "user":
-                    reason, sent = "user", inside.signal
-                else:
-                    results = confirmed(inside.run, planned.numbers)
-                    engine.record("confirmed", run=planned.study.name, results=[one.facts for one in results])
-            except Exception:
-                with suppress(OSError, RunError):
-                    engine.finish("error")
-                raise
+                    engine.finish("user")
+                    return Outcome(engine.run, place, "user", inside.signal)
+                results = confirmed(inside.run, planned.numbers)
+                engine.record("confirmed", results=[one.facts for one in results])
+        except Exception:
+            with suppress(OSError, RunError):
+                engine.finish("error")
+            raise
         engine.finish(reason)
-        if reason == "user":
-            return Outcome(engine.run, place, reason, sent)
-        if results:
-            lies = inside.run_directory
-            winner = crown_confirmed(study, directory, lies, checkpoints_of(lies, log.later), results[0], data)
+        if inside:
+            theirs = checkpoints_of(inside.run_directory, log.later)
+            winner = crown_confirmed(study, directory, inside.run, theirs, results[0], data)
         else:
             winner = crown(study, directory, checkpoints, engine.run, data)
         engine.record("winner_chosen", **winner)
@@ -273,7 +273,7 @@ def _trained_again(planned: Confirmation, address: str | None, wait_for_nodes: b
         if planned.is_there:
             log = stack.enter_context(closing(open_log(place, directory)))
             past = open_run(directory)
-            if past.ended not in (None, "user", "error"):
+            if past.ended not in _GOES_ON:
                 return Outcome(past, place, past.ended)
             begin = partial(take_up, study, directory, log, past)
         else:

@@ -98,8 +98,8 @@ def _pareto_set(run: Run, run_directory: Place, knee: Trial, format_: str) -> st
 def status(run: Run, run_directory: Place, format_: str) -> str:
     """How far a run has come."""
     states = ("running", "finished", "stopped", "failed", "interrupted")
-    top, names = run.best(), run.objectives.names
-    nothing = [None] * len(names)
+    top = run.best()
+    best_values = run.values(top) if top else None
     record: dict[str, Any] = {
         "name": run.study["name"],
         "run": str(run_directory),
@@ -107,7 +107,7 @@ def status(run: Run, run_directory: Place, format_: str) -> str:
         **({"not_trained": run.num_spared} if run.objectives.constraints else {}),
         **{state: run.count(state) for state in states},
         "best_trial": top.number if top else None,
-        **{f"best_{name}": value for name, value in zip(names, (top and run.values(top)) or nothing, strict=True)},
+        **{f"best_{name}": best_values[i] if best_values else None for i, name in enumerate(run.objectives.names)},
         **({"pareto_set": len(run.front())} if run.objectives.are_several else {}),
         "searched_s": round(run.searched_s, 1),
         "ended": run.ended,

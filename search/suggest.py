@@ -38,7 +38,8 @@ class Suggester:
         self._trials: dict[int, optuna.Trial] = {}
         self.took_s = 0.0  # how long the last suggestion took to make
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
-        self._grid = _grid(study) if study.sampler.name == "grid" else []
+        # Configurations that are not the sampler's to suggest, by the numbers of their trials.
+        self._given = [*study.sampler.known, *(_grid(study) if study.sampler.name == "grid" else [])]
         self._earlier = [known for taken in run.warm_start for known in earlier(taken["trials"], study)]
         for known in self._earlier:
             self.optuna_study.add_trial(known)
@@ -51,7 +52,7 @@ class Suggester:
     @property
     def most(self) -> float:
         """How many suggestions there are."""
-        return len(self._settings.known) + len(self._grid) if self._settings.name == "grid" else math.inf
+        return len(self._given) if self._settings.name == "grid" else math.inf
 
     def _add(self, number: int) -> None:
         """Take in a trial of the run as it stands."""
@@ -94,12 +95,9 @@ class Suggester:
     def suggest(self, number: int) -> dict[str, Value]:
         """A configuration for the trial of this number, which must be the next."""
         began = time.monotonic()
-        config = self._ask(number, [*self._settings.known, *self._grid][number] if self._is_given(number) else {})
+        config = self._ask(number, self._given[number] if number < len(self._given) else {})
         self.took_s = time.monotonic() - began
         return config
-
-    def _is_given(self, number: int) -> bool:
-        return bool(self._grid) or number < len(self._settings.known)
 
     def _ask(self, number: int, given: Mapping[str, Value]) -> dict[str, Value]:
         """A configuration of which some values are given, and the sampler suggests the rest."""

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from results import Epoch, Place, Run, Trial, open_run, pareto
+from results import Epoch, Run, Trial, pareto
 from results.errors import RunWarning
 from results.intervals import wilson
 from search.checkpoints import Checkpoints
@@ -58,14 +58,14 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
 
 
 def crown_confirmed(
-    study: Study, run_directory: Path, inside: Place, checkpoints: Checkpoints, surest: Confirmed, data: Any
+    study: Study, run_directory: Path, inside: Run, checkpoints: Checkpoints, surest: Confirmed, data: Any
 ) -> dict[str, Any]:
     """Make `best/` of a configuration that was confirmed: of the best of the networks that its new seeds gave.
 
     Args:
         study: What was searched.
         run_directory: Gets `best/`.
-        inside: Where the run lies that confirmed it.
+        inside: The run that confirmed it.
         checkpoints: Of that run.
         surest: The configuration, and what it came to.
         data: As the trials had it.
@@ -76,9 +76,12 @@ def crown_confirmed(
     Raises:
         StudyFailed: Its checkpoint is missing or damaged.
     """
-    trial, epoch = surest.trial, _best_kept(open_run(inside), surest.trial)
+    trial, epoch = surest.trial, _best_kept(inside, surest.trial)
     if epoch.sha256 is not None and not checkpoints.is_whole(epoch):
-        raise StudyFailed(f"the run {str(inside)!r} must hold its best checkpoint, got: {_is_damaged(trial, epoch)}")
+        name = inside.study["name"]
+        raise StudyFailed(
+            f"the run {name!r} must hold a whole checkpoint of its best, got none: {_is_damaged(trial, epoch)}"
+        )
     facts = {
         "trial": surest.number,
         "epoch": epoch.epoch,
@@ -95,7 +98,7 @@ def why_none(run: Run) -> str:
     """Why a run that has ended has no winner."""
     failed, stopped = run.count("failed"), run.count("stopped", "interrupted")
     finished = run.count("finished")
-    spared = sum(trial.was_spared for trial in run.trials.values())
+    spared = run.num_spared
     bounds = ", ".join(constraint.metric for constraint in run.objectives.constraints)
     if bounds and finished + spared > failed and (finished or spared == stopped):
         return (

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks import report, results_file, timing
+from benchmarks import recorded, report, results_file, simulation, tables, timing
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.figures import Benchmark, Line
 from benchmarks.session import measured
 from benchmarks.suggestions import waits
+from spaces import Space
 
+LOSS = "HPOLib/naval_propulsion"
 ROOT = Path(__file__).parents[1]
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ABOUT = {
@@ -151,3 +154,72 @@ def test_what_can_not_be_measured_is_said_and_the_rest_goes_on(monkeypatch: pyte
     said: list[str] = []
     assert list(measured(["trials"], "tiny", 2, said.append)) == []
     assert said == [f"repeat {n} of 2, trials, abacus: not measured: KeyError: 'abacus'" for n in (1, 2)]
+
+
+# Simulated searches
+
+
+def rising(config: Mapping[str, Any]) -> list[tuple[dict[str, float], float]]:
+    """Nine epochs of what `x` will come to, and how long each takes."""
+    return [({"score": config["x"] * (1 - 0.5**epoch)}, 100.0 + config["x"]) for epoch in range(1, 10)]
+
+
+def test_a_simulated_search_is_a_search_and_ends_at_its_epochs() -> None:
+    early_stop = {"name": "asha", "grace_epochs": 1, "max_epochs": 9, "reduction": 3}
+    study = simulation.study({"x": {"float": [0.0, 1.0]}}, 1000, early_stop=early_stop)
+    run = simulation.searched(study, rising, 4, 120)
+    trials = run.trials.values()
+    assert sum(len(trial.epochs) for trial in trials) == 120
+    assert run.count("stopped") > run.count("finished") > 0 and not run.count("failed")
+    best = run.best()
+    assert best is not None and run.value(best) == rising(best.config)[-1][0]["score"]
+    again = simulation.searched(study, rising, 4, 120)
+    assert [t.config for t in trials] == [t.config for t in again.trials.values()], "it depends on its seed alone"
+
+
+def test_the_stock_search_is_simulated_by_the_same_clock() -> None:
+    early_stop = {"max_epochs": 9, "grace_epochs": 1, "reduction": 3}
+    space = {"x": {"float": [0.0, 1.0]}, "kind": {"choice": ["a", "b"]}, "n": {"int": [1, 3], "when": {"kind": "b"}}}
+    scores = simulation.stock_searched(space, early_stop, rising, 4, 120, seed=1)
+    assert len(scores) == 120 and 0.5 < max(scores) < 1
+    assert scores == simulation.stock_searched(space, early_stop, rising, 4, 120, seed=1)
+    assert len(set(scores)) > 30, "most were stopped early"
+
+
+def test_a_public_table_is_looked_up() -> None:
+    space = Space.from_mapping(tables.space("NASBench201/cifar10"))
+    first, *_ = space.configurations()
+    assert len(tables.NAMES) == 15 and len(space.parameters) == 6
+    assert 0 < tables.score("NASBench201/cifar10", first) < 100
+    loss = {name: entry["choice"][0] if "choice" in entry else 0 for name, entry in tables.space(LOSS).items()}
+    assert tables.score(LOSS, loss) < 0, "a loss is counted negative"
+
+
+def test_a_recorded_training_is_looked_up_by_what_lies_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"optimizer": "sgd", "batch_size": 64, "schedule": "cosine", "stem": "pool", "depth": 1, "width": 8}
+    rates = recorded.GRID["learning_rate_sgd"]["choice"]
+    rows = [
+        {**config, "learning_rate_sgd": rate, "learning_rate_adam": None, "epoch": epoch, "val_accuracy": rate / 2,
+         "val_loss": 1.0, "cpu_s": 2.0, "num_parameters": 99}
+        for rate in rates for epoch in (1, 2)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(tmp_path / "recorded.parquet")
+    monkeypatch.setattr(recorded, "TABLE", tmp_path / "recorded.parquet")
+    recorded._curves.cache_clear()
+    try:
+        found = recorded.look_up({**config, "learning_rate_sgd": rates[3] * 1.1, "width": 9})
+    finally:
+        recorded._curves.cache_clear()
+    assert found == [{"val_accuracy": rates[3] / 2, "val_loss": 1.0, "cpu_s": 2.0, "num_parameters": 99.0}] * 2
+    grid = Space.from_mapping(recorded.GRID)
+    assert len(list(grid.configurations())) == 1008
+    space = Space.from_mapping(recorded.SPACE)
+    assert all(
+        set(config) == set(space.walk(lambda name, _, config=config: config[name])) for config in grid.configurations()
+    )
+
+
+@pytest.mark.parametrize("name", ["objectives", "quality"])
+def test_a_tiny_simulation_measures(name: str) -> None:
+    for measure in BENCHMARKS[name].variants.values():
+        assert {line.quantity for line in BENCHMARKS[name].lines} <= {figure.quantity for figure in measure("tiny", 0)}

@@ -18,7 +18,7 @@ import pytest
 from made_runs import Search, study
 from rich.console import Console
 
-from results import Run, fold, open_run
+from results import Run, fold, open_run, read_events
 from results.intervals import mean_interval
 from search import StudyError, UsageError, load_study, run
 from search.confirm import confirmation, confirmed
@@ -28,6 +28,7 @@ from search.study import Study
 
 ROOT = Path(__file__).parents[1]
 NOISE = 0.01
+AT = "2026-11-25T12:00:00+00:00"
 ONCE: dict[str, Any] = {"early_stop": {"name": "none", "max_epochs": 1}}
 CONFIRM = "confirm={top: 3, seeds: 5}"
 SHORT = ["budget.trials=5", "budget.plateau=null", "early_stop.max_epochs=2"]
@@ -150,7 +151,7 @@ def test_confirming_quickstart_is_killed_and_resumes(how: int, tmp_path: Path, r
         os.kill(process.pid, how)
         assert process.wait(60) == {signal.SIGKILL: -9, signal.SIGINT: 130}[signal.Signals(how)]
     before = open_run(inside)
-    with pytest.raises(UsageError, match="must have come to its end") if how == signal.SIGKILL else _nothing():
+    with pytest.raises(UsageError, match="must have come to its end"):
         confirm(tmp_path / "runs" / "killed", 2, 3)
     done = resume(tmp_path / "runs" / "killed")
     after = open_run(inside)
@@ -158,19 +159,12 @@ def test_confirming_quickstart_is_killed_and_resumes(how: int, tmp_path: Path, r
     assert ended and all(after.trials[n].epochs == before.trials[n].epochs for n in ended), "not trained again"
     assert after.count("finished") == 6 and done.run.winner is not None
     assert done.run.winner["metrics"]["confirmed_n"] == 3 and len(done.run.trials) == 5
-    assert [event["event"] for event in _events(done.run_directory)].count("confirmed") == 1
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
-
-
-def _events(place: Any) -> list[dict[str, Any]]:
-    from results import read_events
-
-    return list(read_events(place))
+    told = [event["event"] for event in read_events(done.run_directory)]
+    assert told.count("confirming") == 2 and told.count("confirmed") == 1
+    # What confirming took is no time of the search, neither of that session nor of the one that resumed it.
+    ended = done.run.sessions[0][1]
+    searched = [trial.ended_at for trial in done.run.trials.values() if trial.ended_at]
+    assert max(searched) <= ended < min(trial.ended_at for trial in after.trials.values() if trial.ended_at)
 
 
 def _has_finished_one(inside: Path) -> bool:
@@ -179,13 +173,11 @@ def _has_finished_one(inside: Path) -> bool:
 
 
 def test_a_line_says_where_confirming_begins() -> None:
-    said = StringIO()
+    said, event = StringIO(), {"event": "confirming", "at": AT, "run": "confirm-1", "numbers": [3, 1]}
+    run_ = fold([{"event": "study_started", "at": AT, "parameters": {}, "schema": "1", "study": study()}, event])
     with Progress(Console(file=said, width=200)) as progress:
-        for name in ("outer", "confirm-1"):
-            event = {"event": "study_started", "at": "2026-11-25T12:00:00+00:00", "parameters": {}, "schema": "1"}
-            event["study"] = study(name=name, budget={"trials": 6, "wall": None})
-            progress(fold([event]), event)
-    assert said.getvalue() == "confirm-1: the best are trained again with new seeds, 6 trials\n"
+        progress(run_, event)
+    assert said.getvalue() == "confirm-1: trains the configurations of the trials 3, 1 again, with new seeds\n"
 
 
 def test_the_verb_says_what_is_wrong(

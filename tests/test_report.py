@@ -526,7 +526,7 @@ def test_the_front_is_what_no_other_beats() -> None:
 
 def test_several_objectives_show_their_pareto_set(reports: Callable[[str], Path]) -> None:
     run = reports("several")
-    table = pd.read_parquet(run / "trials.parquet") if (run / "trials.parquet").exists() else read(run).trials
+    table = read(run).trials
     may = table[(table["state"] == "finished") & table["feasible"]]
     costs = list(zip(-may["metric_score"], may["metric_num_parameters"], may["number"], strict=True))
     front = {number for a, b, number in costs if not any(x <= a and y <= b and (x < a or y < b) for x, y, _ in costs)}

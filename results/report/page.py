@@ -56,7 +56,7 @@ def _about(material: Material) -> list[str]:
         f"workload {study['workload']}" if "workload" in study else "",
         f"data {data}" if data else "",
         *(f"{one.metric}: {directions[one.mode]}" for one in material.objectives.each),
-        *(bounds(constraint) for constraint in material.objectives.constraints),
+        *(_bounds(constraint) for constraint in material.objectives.constraints),
         f"{len(material.trials) - num_spared:,} of {plural(planned, 'trial')} in {duration(total_s(material))}",
         states,
         f"{num_spared:,} of the stopped not trained" if num_spared else "",
@@ -65,7 +65,7 @@ def _about(material: Material) -> list[str]:
     return [words for words in said if words]
 
 
-def bounds(constraint: Constraint) -> str:
+def _bounds(constraint: Constraint) -> str:
     """A constraint in words: `num_parameters at most 20,000`."""
     said = [("at least", constraint.least), ("at most", constraint.most)]
     return f"{constraint.metric} " + " and ".join(f"{word} {bound:,g}" for word, bound in said if bound is not None)

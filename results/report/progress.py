@@ -60,15 +60,11 @@ def progress(material: Material) -> pd.DataFrame:
     trials = material.trials
     ended = trials["state"].isin(["finished", "stopped", "failed"]) & (trials["stop_reason"] != "infeasible")
     frame = trials[ended].sort_values(["ended_at", "number"])
-    if material.are_several:
-        frame = frame.assign(value=frame["hypervolume"])
+    frame = frame.assign(value=frame["hypervolume"]) if material.are_several else frame
     frame = frame[["number", "state", "epochs", "value", "ended_at"]].reset_index(drop=True)
-    may_win = frame["number"].isin(material.ranking)
-    if material.are_several:
-        best = frame["value"].where(may_win.cummax())
-    else:
-        values = frame["value"].where(may_win)
-        best = (values.cummax() if material.mode == "max" else values.cummin()).ffill()
+    values = frame["value"].where(frame["number"].isin(material.ranking))
+    # A hypervolume only grows.
+    best = (values.cummax() if material.are_several or material.mode == "max" else values.cummin()).ffill()
     improved = best.notna() & (best != best.shift())
     at = searched_s(material, frame["ended_at"])
     return frame.assign(ended=frame.index + 1, searched_s=at, best=best, improved=improved).drop(columns="ended_at")
