@@ -122,7 +122,7 @@ def other_process(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + 30
     log = log_path(tmp_path / "run")
-    while not log.exists() or b"epoch_reported" not in log.read_bytes().splitlines()[-1]:
+    while not log.exists() or b"epoch_reported" not in log.read_bytes().rpartition(b'{"event"')[2]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     yield process

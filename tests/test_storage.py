@@ -332,17 +332,27 @@ def whole(run: Storage, tmp_path: Path) -> SimpleNamespace:
 @pytest.mark.ray
 @pytest.mark.parametrize("server", [0.2], indirect=True, ids=["faulty"])
 def test_a_small_search_in_a_bucket_is_whole(server: Server, type_in: TYPED, tmp_path: Path) -> None:
-    few = ("--set=budget.trials=3", "--set=early_stop.max_epochs=2", "--set=output=s3://bucket/small",
-           "--set=confirm={top: 1, seeds: 2}")  # fmt: skip
+    few = ("--set=budget.trials=3", "--set=early_stop.max_epochs=2", "--set=output=s3://bucket/small")
     typed = type_in("run", "quickstart", *few)
     assert typed.returncode == 0 and "model:  s3://bucket/small/quickstart/best" in typed.stdout, typed.stderr
     found = whole(Storage("s3://bucket/small/quickstart"), tmp_path)
     assert list(found.trials["number"]) == [0, 1, 2] and found.events[-1]["event"] == "winner_chosen"
     assert len(found.epochs) == found.trials["epochs"].sum() and "best/predictions.parquet" in found.files
-    (tmp_path / "inside").mkdir()
-    inside = whole(Storage("s3://bucket/small/quickstart/confirm-1"), tmp_path / "inside")
-    assert list(inside.trials["state"]) == ["finished"] * 2 and found.trials["confirmed_n"].max() == 2
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+@pytest.mark.parametrize("server", [0.2], indirect=True, ids=["faulty"])
+def test_a_run_in_a_bucket_is_confirmed_there(server: Server, type_in: TYPED, tmp_path: Path) -> None:
+    few = ("--set=budget.trials=3", "--set=early_stop.max_epochs=2", "--set=output=s3://bucket/sure")
+    assert type_in("run", "quickstart", *few).returncode == 0
+    typed = type_in("confirm", "s3://bucket/sure/quickstart", "--top", "1", "--seeds", "2")
+    assert typed.returncode == 0 and "confirmed: val_accuracy" in typed.stdout, typed.stderr
+    assert whole(Storage("s3://bucket/sure/quickstart"), tmp_path).trials["confirmed_n"].max() == 2
+    (tmp_path / "inside").mkdir()
+    inside = whole(Storage("s3://bucket/sure/quickstart/confirm-1"), tmp_path / "inside")
+    assert list(inside.trials["state"]) == ["finished"] * 2
 
 
 @pytest.mark.ray
