@@ -1,7 +1,8 @@
 """A recorded table of the `digits` workload on MNIST: every configuration of a grid, eight epochs each.
 
 A look-up takes microseconds where the training took seconds: hundreds of searches of a thousand trials can be compared.
-The table was made by digitsearch itself, which takes some two hours on two cores:
+The table beside this file was made by digitsearch itself, in several sittings of some two hours on two cores (AMD EPYC,
+November 2026); `cpu_s` is processor time, since other work was going on:
 
     digitsearch data mnist
     python -m benchmarks.recorded train      a search whose sampler is the grid; run it again to go on

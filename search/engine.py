@@ -1,6 +1,5 @@
 """The search itself: decides what is tried, stopped, tried again and recorded. Knows nothing of Ray."""
 
-import json
 import math
 import time
 import warnings
@@ -20,7 +19,7 @@ from search.population import Population
 from search.retention import Retention
 from search.seeds import derived
 from search.study import LAG, Study, duration_text
-from search.suggest import Suggester, known_from
+from search.suggest import Suggester, key, known_from
 
 # How a trial that was running is recorded when the search ends for one of these reasons; for any other one it has
 # been given up on, and is `stopped`.
@@ -106,7 +105,7 @@ class Engine:
             elif not trial.ended:
                 self._take_up(trial, self._again)
             elif trial.repeat_of is None and not trial.was_spared:
-                self._trained[_key(trial.config)] = trial.number
+                self._trained[key(trial.config)] = trial.number
         for trial in [run.trials[number] for number in self._again if run.trials[number].epochs]:
             self._settle(trial, (trial.number, trial.epochs[-1].epoch) in given_up)
         self._maybe_end_generation()
@@ -204,7 +203,7 @@ class Engine:
         seed = derived(self._study.sampler.seed, "trial", number)
         # In a population a trial does not keep its configuration: there is no result of it to take.
         reuse = self._study.sampler.repeats == "reuse" and self._population is None
-        repeat_of = self._trained.get(_key(config)) if reuse else None
+        repeat_of = self._trained.get(key(config)) if reuse else None
         foreseen = dict(self._foresee(config)) or None
         self.record("trial_suggested", number=number, config=config, seed=seed, repeat_of=repeat_of, foreseen=foreseen)
         self._take_up(self.run.trials[number], self._ready)
@@ -216,7 +215,7 @@ class Engine:
         if self.run.objectives.violation(trial.foreseen) > 0:
             self._end(trial, "stopped", "infeasible")
         elif origin is trial or (origin.ended and not _is_result(origin)):
-            self._trained[_key(trial.config)] = trial.number
+            self._trained[key(trial.config)] = trial.number
             queue.append(trial.number)
         elif origin.ended:
             self._end(trial, "stopped", "repeat")
@@ -475,11 +474,6 @@ class Engine:
             self.record("checkpoints_dropped", paths=list(paths), reason=reason)
             if reason != "damaged":  # the next attempt makes it anew, under its name: no deletion may meet that one
                 self._checkpoints.delete(paths)
-
-
-def _key(config: Mapping[str, Any]) -> str:
-    """The same for the same configuration; a text, since 1 and true are two options and the same key."""
-    return json.dumps(config, sort_keys=True)
 
 
 def _is_result(trial: Trial) -> bool:

@@ -1,7 +1,7 @@
 """What each sampler can do, whether a space asks for more, and how Optuna makes it."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -131,13 +131,20 @@ def arguments(settings: "Sampler") -> dict[str, Any]:
     return settings.options
 
 
-def made(settings: "Sampler", seed: int, study_seed: int, sources: Sequence["FrozenTrial"] = ()) -> "BaseSampler":
+def made(
+    settings: "Sampler",
+    seed: int,
+    study_seed: int,
+    is_known: Callable[[Mapping[str, Any]], bool],
+    sources: Sequence["FrozenTrial"] = (),
+) -> "BaseSampler":
     """Optuna's sampler for one suggestion.
 
     Args:
         settings: Which one, and its options. A grid is listed by `Space.configurations`, and draws nothing.
         seed: Of the suggestion.
         study_seed: Of a sequence that goes on from suggestion to suggestion.
+        is_known: Whether a configuration has been suggested before, for TPE, which then draws another one.
         sources: Trials of earlier runs, for CMA-ES (Nomura et al. 2021, "Warm Starting CMA-ES for Hyperparameter
             Optimization"), which does not look at others' trials by itself; the other samplers find them in the study.
     """
@@ -151,6 +158,10 @@ def made(settings: "Sampler", seed: int, study_seed: int, sources: Sequence["Fro
             return samplers.CmaEsSampler(seed=seed, source_trials=list(sources) or None, **given)
         if settings.name == "qmc":
             return samplers.QMCSampler(seed=study_seed, **given)
+        if settings.name == "tpe" and settings.repeats == "reuse":
+            from search.fresh import FreshTPESampler
+
+            return FreshTPESampler(is_known, seed=seed, **given)
         kinds: dict[str, Any] = {
             "tpe": samplers.TPESampler,
             "gp": samplers.GPSampler,

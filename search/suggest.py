@@ -1,5 +1,6 @@
 """The Optuna study behind a search: asked for configurations, told the state and the curve of every trial."""
 
+import json
 import math
 import random
 import time
@@ -36,6 +37,7 @@ class Suggester:
         self._run, self._study, self._untold = run, study, untold
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
+        self._suggested: set[str] = set()
         self.took_s = 0.0  # how long the last suggestion took to make
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
         # Configurations that are not the sampler's to suggest, by the numbers of their trials.
@@ -56,6 +58,7 @@ class Suggester:
 
     def _add(self, number: int) -> None:
         """Take in a trial of the run as it stands."""
+        self._suggested.add(key(self._run.trials[number].config))
         known = frozen(self._run, number, self._study, untold=number in self._untold)
         if known.state == TrialState.PRUNED:
             known.state = self._state(self._run.origin(self._run.trials[number]))
@@ -103,7 +106,7 @@ class Suggester:
         """A configuration of which some values are given, and the sampler suggests the rest."""
         seed = self._settings.seed
         self.optuna_study.sampler = samplers.made(
-            self._settings, derived(seed, "suggest", number), derived(seed, "suggest"), self._earlier
+            self._settings, derived(seed, "suggest", number), derived(seed, "suggest"), self._is_known, self._earlier
         )
         if given:
             self.optuna_study.enqueue_trial(dict(given))
@@ -114,7 +117,15 @@ class Suggester:
             _ = trial.relative_params  # Optuna draws when it is first asked, and never if all is given: no notes then
         config = self._space.walk(lambda name, parameter: _suggested(trial, name, parameter))
         self._forget_what_does_not_apply(trial)
+        self._suggested.add(key(config))
         return config
+
+    def _is_known(self, drawn: Mapping[str, Value]) -> bool:
+        """Whether what a sampler has drawn makes a configuration that has been suggested before."""
+        try:
+            return key(self._space.walk(lambda name, parameter: drawn[name])) in self._suggested
+        except KeyError:
+            return False  # it has not drawn all that this configuration needs
 
     def _forget_what_does_not_apply(self, trial: optuna.Trial) -> None:
         """Take from a trial the note of all that TPE drew for it.
@@ -146,6 +157,11 @@ class Suggester:
         """
         is_judged = self._run.objectives.are_several and not ended.was_spared
         return TrialState.FAIL if is_judged and ended.state == "stopped" else STATES[str(ended.state)]
+
+
+def key(config: Mapping[str, Value]) -> str:
+    """The same for the same configuration; a text, since 1 and true are two options and the same key."""
+    return json.dumps(config, sort_keys=True)
 
 
 def known_from(trial: Trial, settings: Sampler) -> int:

@@ -10,7 +10,7 @@ from test_search_engine import Driver, made
 
 from results import Trial, open_run
 from search import Study
-from search.suggest import optuna_study
+from search.suggest import key, optuna_study
 
 FEW = {"kind": {"choice": ["a", "b"]}, "x": {"float": [0.0, 1.0], "step": 1.0}}
 
@@ -113,3 +113,14 @@ def test_repeats_are_the_same_after_a_kill(tmp_path: Path) -> None:
     again.train()
     found = [[(t.config, t.repeat_of) for t in driver.end().trials.values()] for driver in (whole, again)]
     assert found[0] == found[1]
+
+
+def test_tpe_draws_again_where_it_draws_what_it_has_suggested(tmp_path: Path) -> None:
+    space = {name: {"int": [0, 9]} for name in ("x", "y")}
+    numbers = {}
+    for repeats in ("reuse", "reseed"):
+        sampler = {"seed": 1, "repeats": repeats}
+        driver = Driver(study_of(tmp_path, name=repeats, space=space, sampler=sampler, budget={"trials": 60}))
+        driver.train()
+        numbers[repeats] = len({key(trial.config) for trial in driver.end().trials.values()})
+    assert numbers["reuse"] > numbers["reseed"] + 5, numbers
