@@ -22,12 +22,10 @@ _SEEDS: dict[Size, int] = {"full": 20, "fast": 3, "tiny": 1}
 _TABLES: dict[Size, Sequence[str]] = {
     "full": tables.NAMES, "fast": ["HPOLib/slice_localization", "NASBench201/cifar10"], "tiny": ["HPOBench/kc1"]
 }  # fmt: skip
-
-
 _NONE: Mapping[str, Any] = {"name": "none", "max_epochs": recorded.MAX_EPOCHS}
 _ASHA: Mapping[str, Any] = {"name": "asha", "grace_epochs": 1, "reduction": 3, "max_epochs": recorded.MAX_EPOCHS}
 # So many whole trainings a search of the recorded table has.
-_RECORDED_TRIALS: dict[Size, int] = {"full": _TRIALS, "fast": 50, "tiny": 10}
+_RECORDED_TRIALS: dict[Size, int] = {"full": _TRIALS, "fast": _TRIALS, "tiny": 10}
 
 
 def searched(name: str, seed: int, num_trials: int = _TRIALS) -> float:
@@ -77,6 +75,7 @@ def _paired(seed: int, num_trials: int) -> dict[str, float]:
         "random, ten times the trials": random(num_trials=10 * num_trials),
         "random": random(num_trials=num_trials),
         "tpe with asha, a fifth of the epochs": recorded_searched(seed, "tpe", epochs, _ASHA, epochs // 5),
+        "tpe with asha, twice the epochs": recorded_searched(seed, "tpe", 2 * epochs, _ASHA, 2 * epochs),
         "tpe with asha": recorded_searched(seed, "tpe", epochs, _ASHA, epochs),
         "Ray's OptunaSearch with ASHAScheduler": max(
             simulation.stock_searched(recorded.SPACE, _ASHA, _curve, _SLOTS, epochs, seed)
@@ -104,43 +103,34 @@ def _measure(size: Size, repeat: int) -> list[Figure]:
         ]
     middle = {kind: median(one[kind] for one in paired) for kind in paired[0]}
     figures += [Figure(f"recorded: {kind}", value, "") for kind, value in middle.items()]
-    ahead = [one["tpe with asha"] - one["Ray's OptunaSearch with ASHAScheduler"] for one in paired]
+    # Accuracies of 5,000 images; what lies behind the fourth digit is the table's float32, and would break ties.
+    ahead = [round(one["tpe with asha"] - one["Ray's OptunaSearch with ASHAScheduler"], 4) for one in paired]
     figures += [
         Figure("tpe_gain", middle["tpe"] - middle["random, ten times the trials"], ""),
         Figure("asha_gain", middle["tpe with asha, a fifth of the epochs"] - middle["random"], ""),
+        Figure(
+            "asha_long_gain", middle["tpe with asha, twice the epochs"] - middle["random, ten times the trials"], ""
+        ),
         Figure("stock_gain", median(ahead), ""),
-        # Of ours being worse than Ray's: small where it is.
-        Figure("stock_worse_p", float(wilcoxon(ahead, alternative="less").pvalue) if any(ahead) else 1.0, ""),
+        Figure("stock_p", float(wilcoxon(ahead, alternative="less").pvalue) if any(ahead) else 1.0, ""),
     ]
     return [*figures, Figure("share_won", sum(ours >= random for ours, random in found) / len(found), "")]
 
 
+_LINES = (
+    (f"tables (share) where {_TRIALS} trials of TPE are as good as {_RANDOM_TRIALS} at random", "share_won", 1),
+    (f"recorded table (accuracy): {_TRIALS} trials of TPE, less {10 * _TRIALS} at random", "tpe_gain", 0),
+    (f"recorded table: TPE with asha on a fifth of the epochs, less {_TRIALS} trials at random", "asha_gain", 0),
+    (f"recorded table: the same, less {10 * _TRIALS} trials at random", "asha_long_gain", 0),
+    ("recorded table: TPE with asha, less OptunaSearch with ASHAScheduler, equal epochs", "stock_gain", 0),
+    ("recorded table: chance of ours so far behind if neither were better (Wilcoxon, paired)", "stock_p", 0.05),
+)
 BENCHMARK = Benchmark(
-    about=f"Public tables of trained configurations, {_SLOTS} slots, simulated time: the best of {_TRIALS} by TPE "
-    f"beside the best of {_RANDOM_TRIALS} drawn at random, medians of 20 seeds (3 in a fast run, of two tables). A "
-    "loss is counted negative.",
+    about=f"Simulated time, {_SLOTS} slots. Public tables of trained configurations: the best of {_TRIALS} by TPE "
+    f"beside the best of {_RANDOM_TRIALS} drawn at random; a loss is counted negative. The recorded table of the "
+    f"workload `digits`: the same, and asha (grace 1, reduction {_ASHA['reduction']}) beside random search and beside "
+    "Ray's. Medians of 20 seeds; 3 in a fast run, of two public tables.",
     variants={"ours": _measure},
-    lines=[
-        Line(
-            f"tables (share) where {_TRIALS} trials of TPE are as good as {_RANDOM_TRIALS} at random",
-            "share_won", "ours", at_least=1,
-        ),
-        Line(
-            "recorded table (accuracy): 100 trials of TPE, less 1000 at random",
-            "tpe_gain", "ours", at_least=0,
-        ),
-        Line(
-            "recorded table (accuracy): TPE with asha on a fifth of the epochs, less 100 whole trainings at random",
-            "asha_gain", "ours", at_least=0,
-        ),
-        Line(
-            "recorded table (accuracy): TPE with asha, less Ray's OptunaSearch with ASHAScheduler, 800 epochs each",
-            "stock_gain", "ours", at_least=0,
-        ),
-        Line(
-            "recorded table: chance of such a result if ours were no worse than Ray's (Wilcoxon, paired seeds)",
-            "stock_worse_p", "ours", at_least=0.05,
-        ),
-    ],
+    lines=[Line(text, quantity, "ours", at_least=at_least) for text, quantity, at_least in _LINES],
     is_timed=False,
-)  # fmt: skip
+)

@@ -16,8 +16,8 @@ class FreshTPESampler(TPESampler):
     """Optuna's TPE, which on a space of few values suggests one configuration in ten again, and more towards the end.
 
     Args:
-        is_known: Whether a configuration has been suggested before; it is given all that was drawn, by name, also what
-            does not apply.
+        is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
+            also what does not apply.
         arguments: Of Optuna's TPESampler.
     """
 

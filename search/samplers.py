@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -144,12 +145,14 @@ def made(
         settings: Which one, and its options. A grid is listed by `Space.configurations`, and draws nothing.
         seed: Of the suggestion.
         study_seed: Of a sequence that goes on from suggestion to suggestion.
-        is_known: Whether a configuration has been suggested before, for TPE, which then draws another one.
+        is_known: Whether a configuration is not worth being suggested again, for TPE, which then draws another one.
         sources: Trials of earlier runs, for CMA-ES (Nomura et al. 2021, "Warm Starting CMA-ES for Hyperparameter
             Optimization"), which does not look at others' trials by itself; the other samplers find them in the study.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
+
+    from search.fresh import FreshTPESampler
 
     given = arguments(settings)
     with warnings.catch_warnings():
@@ -158,12 +161,8 @@ def made(
             return samplers.CmaEsSampler(seed=seed, source_trials=list(sources) or None, **given)
         if settings.name == "qmc":
             return samplers.QMCSampler(seed=study_seed, **given)
-        if settings.name == "tpe" and settings.repeats == "reuse":
-            from search.fresh import FreshTPESampler
-
-            return FreshTPESampler(is_known, seed=seed, **given)
         kinds: dict[str, Any] = {
-            "tpe": samplers.TPESampler,
+            "tpe": partial(FreshTPESampler, is_known),
             "gp": samplers.GPSampler,
             "random": samplers.RandomSampler,
             "grid": samplers.RandomSampler,

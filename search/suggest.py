@@ -121,7 +121,9 @@ class Suggester:
         return config
 
     def _is_known(self, drawn: Mapping[str, Value]) -> bool:
-        """Whether what a sampler has drawn makes a configuration that has been suggested before."""
+        """Whether what a sampler has drawn makes a configuration that was suggested before, and is not wanted twice."""
+        if self._settings.repeats == "reseed":
+            return False
         try:
             return key(self._space.walk(lambda name, parameter: drawn[name])) in self._suggested
         except KeyError:
