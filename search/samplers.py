@@ -152,7 +152,7 @@ def made(
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
-    from search.fresh import FreshTPESampler
+    from search.tpe import FreshTPESampler
 
     given = arguments(settings)
     with warnings.catch_warnings():
