@@ -117,8 +117,8 @@ def _sessions(rows: pd.DataFrame) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in json.loads(first["versions"]).items())
         found.append(
             f"- {names}: {session:%Y-%m-%d %H:%M} UTC, size {first['size']}, commit {first['commit']}\n"
-            f"  - {first['machine']}\n"
-            f"  - {versions}"
+            f"    - {first['machine']}\n"
+            f"    - {versions}"
         )
     return ["\n".join(found)]
 
