@@ -68,7 +68,8 @@ def test_the_page_says_where_and_when_and_with_what(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     text = page.read_text()
     assert (
-        "- trials: 2026-11-22 12:00 UTC, size full, commit c0ffee\n    - a machine\n    - python 3.11.7, ray 2.60.0" in text
+        "- trials: 2026-11-22 12:00 UTC, size full, commit c0ffee\n    - a machine\n    - python 3.11.7, ray 2.60.0"
+        in text
     )
     assert "| trials    | ours    | trial_ms |  12 ms |            10 to 30 |  3 |" in text
     assert "less sure" not in text and "| not measured | " in text
