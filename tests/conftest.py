@@ -1,6 +1,7 @@
 """What several tests need: one private Ray cluster, one small finished run, and the command line."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from cluster.connect import connected
 from search import Outcome, load_study, run
 
 ROOT = Path(__file__).parents[1]
+# A shell that starts this in the background of a script has it ignore Ctrl-C, and what tests start would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Everything that tests start listens on loopback alone; Ray reads this as it is imported.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 # No test may join a cluster that somebody left running, nor look at their token.

@@ -136,7 +136,8 @@ def test_a_run_is_confirmed_afterwards_and_the_tables_say_so(tmp_path: Path) -> 
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_confirming_quickstart_is_killed_and_resumes(how: int, tmp_path: Path, ray_cluster: None) -> None:
     words = [*SHORT, "confirm={top: 2, seeds: 3}", "name=killed"]
     command = [sys.executable, "-m", "search", "run", "quickstart", *(f"--set={word}" for word in words)]

@@ -10,6 +10,7 @@ import time
 import zlib
 from asyncio import QueueFull, gather, run, sleep
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,11 @@ def test_more_than_can_wait_is_told_to_come_again() -> None:
 def test_it_ends_with_a_signal(number: int, code: int, words: tuple[str, ...], folder: Path) -> None:
     command = [sys.executable, "-m", "search", "serve", str(folder), "--port=0", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1) as process:
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1) as process,
+        ExitStack() as at_end,
+    ):
+        at_end.callback(process.kill)  # one that did not end would be waited for without end
         assert process.stdout is not None and process.stderr is not None
         said = {}
         for line in process.stdout:
