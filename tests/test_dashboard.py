@@ -301,10 +301,14 @@ def test_a_run_in_a_bucket_is_shown_as_it_goes_on(tmp_path: Path) -> None:
 
 STUDY = """\
 name: live
-workload: workloads_for_tests:sleeps
+workload: workloads_for_tests:sleeps_and_waits
 data: null
 objective: {metric: score, mode: max}
-space: {x: {float: [0.0, 1.0]}, kind: {choice: [a, b]}, n: {int: [1, 9], when: {kind: [b]}}}
+space:
+  x: {float: [0.0, 1.0]}
+  kind: {choice: [a, b]}
+  n: {int: [1, 9], when: {kind: [b]}}
+  word: {choice: [WORD]}
 early_stop: {name: none, max_epochs: 50}
 budget: {trials: 6}
 """
@@ -312,8 +316,8 @@ budget: {trials: 6}
 
 @contextmanager
 def searched(folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A search in a process of its own, once it has begun."""
-    (folder / "live.yaml").write_text(STUDY)
+    """A search in a process of its own, once it has begun; its trials wait for the file `word`."""
+    (folder / "live.yaml").write_text(STUDY.replace("WORD", str(folder / "word")))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     command = [sys.executable, "-m", "search", "run", "live.yaml"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -366,6 +370,7 @@ def test_a_search_is_seen_in_the_browser_as_it_goes_on(tmp_path: Path, browser: 
         first, listed = values_shown(page), num_listed(page)
         assert page.get_by_text("Running").count() and 1 <= listed < 6 and first
         # Not a click, not a reload: the page follows the run, trials and curves alike.
+        (tmp_path / "word").touch()
         until(lambda: num_listed(page) > listed and len(values_shown(page)) > len(first))
         assert values_shown(page)[: len(first)] == first
         running = open_run(directory)

@@ -77,6 +77,15 @@ def sleeps(config: Mapping[str, Any], trial: Trial) -> None:
         trial.report({"score": config["x"] + 0.001 * epoch}, _save(str(epoch)))
 
 
+def sleeps_and_waits(config: Mapping[str, Any], trial: Trial) -> None:
+    """Reports each tenth of a second, but goes beyond its tenth epoch only once the file `word` is there."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        time.sleep(0.1)
+        while epoch > 10 and not Path(config["word"]).exists():
+            time.sleep(0.1)
+        trial.report({"score": config["x"] + 0.001 * epoch}, _save(str(epoch)))
+
+
 def reads_checkpoint(trial: Trial) -> str:
     """What `_save` wrote."""
     assert isinstance(trial.checkpoint, Path)
