@@ -2,6 +2,7 @@
 
 from benchmarks import (
     accuracy,
+    gpu,
     growth,
     hand,
     loop,
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loop": loop.BENCHMARK,
     "accuracy": accuracy.BENCHMARK,
     "two": two.BENCHMARK,
+    "gpu": gpu.BENCHMARK,
     "growth": growth.BENCHMARK,
     "suggestions": suggestions.BENCHMARK,
     "hand": hand.BENCHMARK,

@@ -54,6 +54,7 @@ def train(
     with tempfile.TemporaryDirectory(prefix="digitsearch-") as scratch:
         keeper = _Best(Path(scratch), on_epoch)
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        digits.warm_up(data, device, num_threads, study.precision, families=[config["model"]])
         trial = Trial(data, seed, device, num_threads, max_epochs, keeper.report, precision=study.precision)
         digits.train(config, trial)
         cost = {"train_s": len(data.train_labels) * keeper.s_per_image, "num_threads": num_threads}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from trainables import Data
+from trainables import Data, epoch
 from trainables.average import Average
 from trainables.dropout import Dropout
 from trainables.epoch import num_steps, place, train_epoch
@@ -48,6 +48,32 @@ def test_any_network_learns_with_any_optimizer(bits: int) -> None:
     ]
     assert losses[-1] < 0.5 * losses[0]
     assert network.layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("rank", "num_workers"), [(0, 1), (1, 2)])
+def test_batches_that_are_prepared_together_are_the_same_batches(
+    rank: int, num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch, "summed", lambda total, num_workers: total)  # the other worker is not there
+
+    def shown(num_ahead: int) -> list[Tensor]:
+        monkeypatch.setattr(epoch, "_num_ahead", lambda device, batch_size: num_ahead)
+        network = Watched()
+        train_epoch(
+            network,
+            place(striped(23), "cpu"),
+            lambda step: None,
+            batch_size=4,
+            generator=Generator().manual_seed(0),
+            augment=lambda images, _: images + 1,
+            rank=rank,
+            num_workers=num_workers,
+        )
+        return network.shown
+
+    singly, together = shown(1), shown(4)
+    assert len(singly) == num_steps(23, 4, num_workers) == len(together)
+    assert all(map(torch.equal, singly, together))
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (3, [3]), (1, [1])])

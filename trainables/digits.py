@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from trainables.augment import warp
 from trainables.average import Average
 from trainables.epoch import Placed, normalise, num_steps, place, train_epoch
+from trainables.graphs import captured
 from trainables.networks import build, num_parameters
 from trainables.optimizers import Optimizer
 from trainables.precision import choose_bits
@@ -83,7 +84,12 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
     average = Average(network, memory=config["averaging"] * steps_per_epoch)
     if trial.checkpoint:
         _restore(trial.checkpoint, network, average, optimizer)
-    trained = data_parallel(network, trial)
+    if trial.num_workers > 1:
+        trained = data_parallel(network, trial)
+    else:
+        shape = (config["batch_size"], 1, height, width)
+        num_left = steps_per_epoch * (trial.max_epochs - trial.epoch)
+        trained = captured(network, shape, bits=bits, num_steps=num_left)
 
     for epoch in range(trial.epoch, trial.max_epochs):
 
@@ -130,7 +136,9 @@ def size(config: Mapping[str, Any], data: Data) -> int:
         return num_parameters(build({**DEFAULTS, **config}, height, width, data.num_classes))
 
 
-def warm_up(data: Data, device: str, num_threads: int, precision: str) -> None:
+def warm_up(
+    data: Data, device: str, num_threads: int, precision: str, families: Iterable[str] = ("mlp", "cnn", "resnet")
+) -> None:
     """Pay in advance what the first trial of a process would pay: moving the data, the first kernels, the probe.
 
     Args:
@@ -138,22 +146,30 @@ def warm_up(data: Data, device: str, num_threads: int, precision: str) -> None:
         device: As in `Trial`.
         num_threads: As in `Trial`.
         precision: As in `Trial`.
+        families: Of the networks that will be trained.
     """
     torch.set_num_threads(num_threads)
     placed = place(data, device)
     few = replace(placed, train_images=placed.train_images[:_WARM_UP], train_labels=placed.train_labels[:_WARM_UP])
     with torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []):
-        for family in ("mlp", "cnn", "resnet"):
-            _warm_up(family, few, data.num_classes, choose_bits(precision, family, device, num_threads))
+        for family in families:
+            _warm_up(family, few, data, choose_bits(precision, family, device, num_threads))
 
 
-def _warm_up(family: str, few: Placed, num_classes: int, bits: int) -> None:
+def _warm_up(family: str, few: Placed, data: Data, bits: int) -> None:
     config = {**DEFAULTS, "model": family}
     images = few.train_images
-    network = build(config, images.shape[1], images.shape[2], num_classes)
+    network = build(config, images.shape[1], images.shape[2], data.num_classes)
     network = network.to(images.device).to(memory_format=torch.channels_last)
-    optimizer, generator = Optimizer(network, config), Generator(images.device)
-    train_epoch(network, few, optimizer.step, batch_size=config["batch_size"], generator=generator, bits=bits)
+    train_epoch(
+        network,
+        few,
+        Optimizer(network, config).step,
+        batch_size=config["batch_size"],
+        generator=Generator(images.device),
+        augment=_augmentation(config, data),
+        bits=bits,
+    )
 
 
 @torch.no_grad()

@@ -18,6 +18,10 @@ from trainables.memory import keep_freed_memory
 from trainables.trial import Data
 from trainables.workers import of_rank, summed
 
+# So many images are normalised and augmented at once on a GPU, where small operations take the time of their launch.
+# On the CPU it is a batch: what has just been made is still in the cache.
+_PREPARED_ON_GPU = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class Placed:
@@ -91,23 +95,20 @@ def train_epoch(
     """
     keep_freed_memory()
     network.train()
-    images, labels = placed.train_images, placed.train_labels
-    total_loss = torch.zeros((), device=images.device)
-    for step, whole in enumerate(_batches(len(images), batch_size, generator, rank, num_workers)):
-        batch = whole[rank::num_workers]
-        inputs = normalise(images[batch], placed.mean, placed.std)
-        if augment is not None:
-            inputs = augment(inputs, generator)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bits == 16):
+    device = placed.train_images.device
+    total_loss = torch.zeros((), device=device)
+    prepared = _batches(placed, batch_size, generator, augment, rank, num_workers)
+    for step, (inputs, labels, num_together) in enumerate(prepared):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bits == 16):
             outputs = network(inputs)
-        batch_loss = loss(outputs.float(), labels[batch])
+        batch_loss = loss(outputs.float(), labels)
         network.zero_grad(set_to_none=True)
         # Shares may differ by an image: so weighted, the mean over the workers is the mean over the whole batch.
-        share = len(batch) * num_workers / len(whole)
+        share = len(labels) * num_workers / num_together
         (batch_loss if share == 1 else batch_loss * share).backward()
         update(step)
-        total_loss += batch_loss.detach() * len(batch)
-    return summed(total_loss, num_workers).item() / len(images)
+        total_loss += batch_loss.detach() * len(labels)
+    return summed(total_loss, num_workers).item() / len(placed.train_images)
 
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
@@ -122,14 +123,35 @@ def num_steps(num_images: int, batch_size: int, num_workers: int = 1) -> int:
     return max(1, whole + (rest > 2 * num_workers - 1))
 
 
-def _batches(count: int, batch_size: int, generator: Generator, rank: int, num_workers: int) -> Iterator[Tensor]:
+def _batches(
+    placed: Placed,
+    batch_size: int,
+    generator: Generator,
+    augment: Callable[[Tensor, Generator], Tensor] | None,
+    rank: int,
+    num_workers: int,
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """This worker's inputs and labels, step by step, and how many images the step has for all workers together."""
+    count = len(placed.train_images)
     order = torch.randperm(count, generator=generator, device=generator.device)
     if rank:  # the order is the same for all workers; how they augment their images is not
         generator.manual_seed(of_rank(generator.initial_seed(), rank))
     last = num_steps(count, batch_size, num_workers) - 1
-    for step in range(last):
-        yield order[step * batch_size : (step + 1) * batch_size]
-    yield order[last * batch_size :]
+    steps = [order[batch_size * step : batch_size * (step + 1)] for step in range(last)] + [order[batch_size * last :]]
+    ahead = _num_ahead(generator.device, batch_size)
+    for first in range(0, len(steps), ahead):
+        together = steps[first : first + ahead]
+        own = [step[rank::num_workers] for step in together]
+        chosen, sizes = torch.cat(own), [len(part) for part in own]
+        inputs = normalise(placed.train_images[chosen], placed.mean, placed.std)
+        if augment is not None:
+            inputs = augment(inputs, generator)
+        yield from zip(inputs.split(sizes), placed.train_labels[chosen].split(sizes), map(len, together), strict=True)
+
+
+def _num_ahead(device: torch.device, batch_size: int) -> int:
+    """How many batches are prepared at once."""
+    return max(1, _PREPARED_ON_GPU // batch_size) if device.type == "cuda" else 1
 
 
 def _on_device(array: Any, device: str) -> Tensor:
