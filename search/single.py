@@ -11,7 +11,7 @@ from search.predictions import PREDICTIONS, predictions
 from search.study import DataSection, Study
 from search.winner import scores
 from search.workloads import load_images, whole_configuration
-from spaces import DIGITS, SpaceError
+from spaces import DIGITS_PARAMETERS, SpaceError
 from trainables import Data, Save, Trial
 
 # One epoch of MNIST, twenty of the 1,437 images of optdigits.
@@ -133,7 +133,7 @@ def configuration(overrides: Sequence[str]) -> dict[str, Any]:
         given[name] = yaml_text.load(value)
     config = whole_configuration(given)
     try:
-        DIGITS.check({**config, **given})
+        DIGITS_PARAMETERS.check({**config, **given})
     except SpaceError as err:
         raise StudyError(f"--set: {err}") from err
     return config

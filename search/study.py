@@ -28,7 +28,7 @@ from results import Objectives, Place, RunError, place
 from search import references, yaml_text
 from search.errors import StudyError
 from search.samplers import SAMPLERS, refusal
-from spaces import NAMED, Choice, Float, Int, Space, SpaceError
+from spaces import DIGITS_PARAMETERS, NAMED, Choice, Float, Int, Space, SpaceError
 from spaces.space import did_you_mean
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -78,7 +78,7 @@ def _space_of_a_module(reference: str) -> Space:
 
 def _check_digits_space(space: Space) -> None:
     """A space of the workload's own may have fewer parameters (the rest keep their defaults) and other ranges."""
-    known = NAMED["digits"].parameters
+    known = DIGITS_PARAMETERS.parameters
     for name, parameter in space.parameters.items():
         if name not in known:
             message = _unknown("parameter", name, known).replace(";", " of the workload digits;", 1)
@@ -117,6 +117,7 @@ _HARD_LIMITS: dict[str, tuple[float, float]] = {
     "scale": (0.0, 0.95),
     "elastic": (0.0, 0.5),
     "averaging": (0.0, 1000.0),
+    "ensemble_size": (1, 256),
 }
 
 

@@ -9,7 +9,7 @@ from search.errors import StudyError, StudyFailed
 from search.origin import described
 from search.references import look_up
 from search.study import DataSection, Study
-from spaces import DIGITS
+from spaces import DIGITS_PARAMETERS
 from trainables import Data, Train
 
 
@@ -43,7 +43,7 @@ def whole_configuration(given: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration of the workload `digits`: every parameter that applies, what is not given as it is by default."""
     from trainables.digits import DEFAULTS
 
-    return DIGITS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
+    return DIGITS_PARAMETERS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
 
 
 def load_data(study: Study) -> Any:

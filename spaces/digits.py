@@ -34,3 +34,6 @@ DIGITS = Space(
         "elastic": Float(0.0, 0.06, when={"augment": (True,)}),
     }
 )
+
+# All that a configuration of the workload may say; what is added is not worth its cost unless somebody asks for it.
+DIGITS_PARAMETERS = Space({**DIGITS.parameters, "ensemble_size": Int(1, 16)})

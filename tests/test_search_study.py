@@ -8,7 +8,7 @@ import pytest
 from search import Study, StudyError, load_study, yaml_text
 from search.schema import schema_text
 from search.study import built_in_studies, duration_text
-from spaces import DIGITS
+from spaces import DIGITS, DIGITS_PARAMETERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,7 +91,7 @@ BROKEN = {
     "space: {learning_rate_adam: {float: [0, 1], log: true}}": "s.yaml, line 1: space.learning_rate_adam: a log range "
     "needs low > 0, got low=0; raise low or drop log",
     "space: {widht: {int: [8, 9]}}": "s.yaml, line 1: space: unknown parameter 'widht' of the workload digits; "
-    f"known: {', '.join(DIGITS)} (did you mean 'width'?)",
+    f"known: {', '.join(DIGITS_PARAMETERS)} (did you mean 'width'?)",
     "space: {model: {choice: [cnn, vit]}}": "s.yaml, line 1: space.model must choose among mlp, cnn, resnet, got 'vit'",
     "workload: digit": "s.yaml, line 1: unknown workload 'digit'; known: digits (did you mean 'digits'?); or "
     "package.module:function",

@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "scale": 0.05,
     "elastic": 0.0,
     "averaging": 0.1,
+    "ensemble_size": 1,
 }
 
 _EVALUATION_BATCH = 1000
@@ -106,7 +107,7 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
             update,
             batch_size=config["batch_size"],
             generator=Generator(trial.device).manual_seed(_mixed(trial.seed, epoch)),
-            loss=partial(F.cross_entropy, label_smoothing=config["label_smoothing"]),
+            loss=partial(_loss, label_smoothing=config["label_smoothing"]),
             augment=_augmentation(config, data) if config["augment"] else None,
             bits=bits,
             rank=trial.rank,
@@ -119,7 +120,7 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
             continue
         val_loss, val_accuracy = evaluate(average.network, placed.val_images, placed.val_labels, data.mean, data.std)
         metrics = {
-            "train_loss": train_loss,
+            "train_loss": train_loss / config["ensemble_size"],
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
             "num_parameters": num_parameters(network),
@@ -204,6 +205,15 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
         checkpoint: A folder that `train` saved.
     """
     return _prefixed(load_file(checkpoint / _CHECKPOINT), "averaged.")
+
+
+def _loss(outputs: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """The mean over the batch; of an ensemble the sum of its networks' means, so that each learns as it would alone."""
+    if outputs.ndim == 2:
+        return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
+    size = outputs.shape[2]
+    repeated = labels.unsqueeze(1).expand(-1, size)
+    return size * F.cross_entropy(outputs, repeated, label_smoothing=label_smoothing)
 
 
 def _augmentation(config: Mapping[str, Any], data: Data) -> Callable[[Tensor, Generator], Tensor]:

@@ -84,7 +84,7 @@ def train_epoch(
         update: Called with the number of the step, from 0, when the gradients are there; moves the weights.
         batch_size: Images in a step; the last step may have fewer, or one more.
         generator: On the device of the data; decides the order and, through `augment`, the augmentation.
-        loss: Of float32 outputs (B, classes) and int64 labels (B,), the mean over the batch.
+        loss: Of outputs in float32, (B, classes) as a rule, and int64 labels (B,); the mean over the batch.
         augment: Of normalised images (B, 1, H, W), new ones of the same shape.
         bits: 16 computes in bfloat16 where PyTorch holds it safe (autocast), 32 in float32 throughout.
         rank: Of this worker, see `Trial`; it trains on every `num_workers`-th image of each batch.

@@ -1,8 +1,9 @@
-"""The three families of network for small grey images: float (N, 1, H, W) in, logits (N, classes) out."""
+"""Three families of network for small grey images, and ensembles: float (N, 1, H, W) in, logits (N, classes) out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from trainables.dropout import Dropout
@@ -11,15 +12,37 @@ _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) -> nn.Module:
-    """The untrained network that a configuration describes.
+    """The untrained network that a configuration describes, or an `Ensemble` of such.
 
     Args:
-        config: `model` (mlp, cnn, resnet), `depth`, `activation`, `dropout`, and `hidden` (mlp) or `width`,
-            `stem` (pool, stride), and `convolutions` (cnn).
+        config: `model` (mlp, cnn, resnet), `depth`, `activation`, `dropout`, `ensemble_size`, and `hidden` (mlp) or
+            `width`, `stem` (pool, stride), and `convolutions` (cnn).
         height: Of the images, in pixels.
         width: Of the images, in pixels.
         num_classes: Number of logits.
     """
+    members = [_member(config, height, width, num_classes) for _ in range(config["ensemble_size"])]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+class Ensemble(nn.Module):
+    """Networks that learn side by side from the same batches (Hansen and Salamon 1990) and answer together."""
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float (N, 1, H, W) in; the mean logits (N, classes) out, in training those of each member.
+
+        Returns:
+            In training (N, classes, members), for each must learn by its own mistakes.
+        """
+        logits = torch.stack([member(images) for member in self.members], dim=2)
+        return logits if self.training else logits.mean(dim=2)
+
+
+def _member(config: Mapping[str, Any], height: int, width: int, num_classes: int) -> nn.Module:
     activation = _ACTIVATIONS[config["activation"]]
     if config["model"] == "mlp":
         return _mlp(height * width, config["hidden"], config["depth"], activation, config["dropout"], num_classes)

@@ -33,6 +33,7 @@ _AS_GOOD = 0.8  # of the fall of the loss in float32
 # What matters for speed is the family and its usual width; the rest is as small as can be.
 _TYPICAL = {
     "hidden": 256, "depth": 2, "width": 16, "stem": "pool", "convolutions": 2, "activation": "gelu", "dropout": 0.1,
+    "ensemble_size": 1,
     "optimizer": "adamw", "learning_rate_adam": 0.005, "weight_decay": 0.0, "schedule": "cosine",
 }  # fmt: skip
 
