@@ -55,12 +55,13 @@ def _about(size: Size) -> Row:
     """What all rows of a session have in common."""
     facts = environment.describe({})
     cores, memory_gib = facts["cpu_cores"], facts["memory_gib"]
+    gpus = "".join(f", {gpu}" for gpu in facts["gpus"])
     system = f"{platform.system()} {platform.machine()}"
     return {
         "session": datetime.now(UTC),
         "size": size,
         "commit": facts["git_commit"],
-        "machine": f"{facts['processor']}, {cores} cores, {memory_gib} GiB of memory, {system}",
+        "machine": f"{facts['processor']}, {cores} cores, {memory_gib} GiB of memory{gpus}, {system}",
         "versions": json.dumps({"python": facts["python"], **facts["packages"]}),
     }
 

@@ -17,8 +17,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from results import events, tables, words  # noqa: E402
-from search import command, schema  # noqa: E402
+from search import command, schema, study  # noqa: E402
 from search.doctor.finding import CHECKS  # noqa: E402
+from spaces import DIGITS, DIGITS_PARAMETERS, Choice, Parameter  # noqa: E402
+from spaces.digits import MEANINGS  # noqa: E402
+from trainables.digits import DEFAULTS  # noqa: E402
 
 _SOURCES = ("search", "spaces", "trainables", "cluster", "results")
 _READ = r"""os\.environ(?:\.get\(|\[)\s*"([A-Z0-9_]+)\""""
@@ -119,6 +122,34 @@ def _bounds(about: Mapping[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     found = [f"{sign} {about[key]:g}" for key, sign in signs.items() if key in about]
     return f" {' and '.join(found)}" if found else ""
+
+
+def digits() -> str:
+    """Every parameter of the workload digits: what it is, where it is searched, its default and limits."""
+    rows = []
+    for name, parameter in DIGITS_PARAMETERS.parameters.items():
+        of = [f"`{other}` {' or '.join(map(_yaml, values))}" for other, values in parameter.when.items()]
+        searched = _searched(DIGITS.parameters[name]) if name in DIGITS else ""
+        least, most = study.HARD_LIMITS.get(name, ("", ""))
+        limits = f"{least:g} to {most:g}" if name in study.HARD_LIMITS else ""
+        rows.append((f"`{name}`", MEANINGS[name], "; ".join(of), searched, f"`{_yaml(DEFAULTS[name])}`", limits))
+    about = (
+        "What a trial of `workload: digits` may be told. `space: digits` searches the ranges below. A space of your "
+        "own may have fewer parameters, and other ranges within the limits; what it leaves out has the default, which "
+        "is also what `digitsearch train` starts from (`--set width=12` there)."
+    )
+    headings = ("parameter", "meaning", "only with", "searched by `space: digits`", "default", "limits")
+    return "\n\n".join(["# The workload digits", _MADE, about, table(headings, rows)])
+
+
+def _searched(parameter: Parameter) -> str:
+    if isinstance(parameter, Choice):
+        return ", ".join(map(_yaml, parameter.options))
+    return f"{parameter.low:g} to {parameter.high:g}{', in the logarithm' if parameter.log else ''}"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def verbs() -> str:
@@ -231,6 +262,7 @@ def doctor() -> str:
 
 PAGES = {
     "study-file.md": study_file,
+    "digits.md": digits,
     "verbs.md": verbs,
     "tables.md": data_dictionary,
     "log.md": log,

@@ -150,6 +150,8 @@ def _trained(study: Study, terms: Terms, trial: Trial, on_epoch: Callable[[int],
 def _elsewhere(place: Place) -> list[tuple[str, str, str]]:
     then, now = _about(place), environment.describe({})
     pairs = [(name, then.get(name), now[name]) for name in ("python", "platform", "processor", "git_commit")]
+    if "gpus" in then:  # environment.json did not always say it
+        pairs.append(("gpus", ", ".join(then["gpus"]) or "none", ", ".join(now["gpus"]) or "none"))
     packages = then.get("packages", {})
     pairs += [(name, packages.get(name), version) for name, version in now["packages"].items()]
     return [(name, str(before), str(after)) for name, before, after in pairs if before != after]

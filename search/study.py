@@ -89,7 +89,7 @@ def _check_digits_space(space: Space) -> None:
             wrong = [value for value in values if not theirs.contains(value)]
             must = f"choose among {', '.join(map(str, theirs.options))}"
         else:
-            least, most = _HARD_LIMITS[name]
+            least, most = HARD_LIMITS[name]
             whole = isinstance(least, int)
             wrong = [v for v in values if not isinstance(v, int if whole else int | float) or isinstance(v, bool)]
             wrong = wrong or [value for value in values if not least <= value <= most]
@@ -100,7 +100,7 @@ def _check_digits_space(space: Space) -> None:
 
 
 # What the workload digits can do at all; the space `digits` asks for the part of it that is worth a search.
-_HARD_LIMITS: dict[str, tuple[float, float]] = {
+HARD_LIMITS: dict[str, tuple[float, float]] = {
     "hidden": (1, 65_536),
     "depth": (1, 8),
     "width": (1, 1024),

@@ -14,8 +14,8 @@ DIGITS = Space(
         "hidden": Int(64, 512, log=True, when={"model": ("mlp",)}),
         "depth": Int(1, 2),
         "width": Int(8, 24, log=True, when=_IMAGE_NETS),
-        "stem": Choice(("pool", "stride"), when=_IMAGE_NETS),  # how images above 16 x 16 are halved at first
-        "convolutions": Int(1, 2, when={"model": ("cnn",)}),  # in each stage
+        "stem": Choice(("pool", "stride"), when=_IMAGE_NETS),
+        "convolutions": Int(1, 2, when={"model": ("cnn",)}),
         "activation": Choice(("relu", "gelu", "silu")),
         "dropout": Float(0.0, 0.4),
         "optimizer": Choice(("sgd", "adamw", "muon")),
@@ -30,10 +30,36 @@ DIGITS = Space(
         "rotation_deg": Float(0.0, 20.0, when={"augment": (True,)}),
         "shift": Float(0.0, 0.12, when={"augment": (True,)}),
         "scale": Float(0.0, 0.2, when={"augment": (True,)}),
-        "averaging": Float(0.0, 1.0),  # memory of the averaged weights, in epochs
+        "averaging": Float(0.0, 1.0),
         "elastic": Float(0.0, 0.06, when={"augment": (True,)}),
     }
 )
 
 # All that a configuration of the workload may say; what is added is not worth its cost unless somebody asks for it.
 DIGITS_PARAMETERS = Space({**DIGITS.parameters, "ensemble_size": Int(1, 16)})
+
+MEANINGS = {
+    "model": "Family of the network: multilayer perceptron, convolutional, residual.",
+    "hidden": "Units of each hidden layer.",
+    "depth": "Hidden layers, or stages: each halves the side of what it is given and doubles its channels.",
+    "width": "Channels of the first convolution.",
+    "stem": "How images above 16 x 16 are halved at first: by the maximum after a convolution, or by its steps of two.",
+    "convolutions": "In each stage.",
+    "activation": "After each normalisation.",
+    "dropout": "Share of outputs that a step leaves out, before the last layer; in an mlp after each hidden one.",
+    "optimizer": "Muon moves matrices and filters, and leaves the rest to AdamW.",
+    "learning_rate_sgd": "Peak of the schedule.",
+    "learning_rate_adam": "Peak of the schedule.",
+    "momentum": "Share of the last step that goes into the next.",
+    "weight_decay": "Of weights; gains and biases have none.",
+    "schedule": "The learning rate rises for a quarter of the training and falls to nothing, or only falls.",
+    "batch_size": "Images in a step.",
+    "label_smoothing": "Share of the target that is spread over all classes.",
+    "augment": "Whether training images are moved and bent, each by its own random amount.",
+    "rotation_deg": "Largest angle, in degrees.",
+    "shift": "Largest shift along each side, as a share of it.",
+    "scale": "Largest change of size, as a share of it.",
+    "averaging": "Memory of the averaged weights, which are what is evaluated, in epochs.",
+    "elastic": "Standard deviation of the bends, as a share of the side.",
+    "ensemble_size": "Networks that learn side by side from the same batches; their mean logits are the answer.",
+}

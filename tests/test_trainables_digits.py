@@ -16,7 +16,7 @@ import torch
 
 from search import load_study
 from search.workloads import whole_configuration
-from spaces import DIGITS
+from spaces import DIGITS, DIGITS_PARAMETERS
 from trainables import Data, ModelError, Save, Trial, digits, epoch, model, networks
 from trainables.augment import warp
 from trainables.datasets import carve, load_part
@@ -57,7 +57,7 @@ def trained(data: Data, folder: Path, *, epochs: int, most: int | None = None, *
             raise Enough
 
     checkpoint = folder / str(start) if start else None
-    config = DIGITS.walk(lambda name, _: given.get(name, digits.DEFAULTS[name]))
+    config = DIGITS_PARAMETERS.walk(lambda name, _: given.get(name, digits.DEFAULTS[name]))
     with contextlib.suppress(Enough):
         digits.train(config, Trial(data, 5, "cpu", 1, epochs, report, start, checkpoint, precision))
     return reports
@@ -127,6 +127,44 @@ def test_muon_moves_filters_as_matrices_and_leaves_the_last_layer_to_adamw() -> 
     optimizer.step(0.5)
     assert all(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
     assert [type(part).__name__ for part in optimizer._parts] == ["Muon", "AdamW"]
+
+
+def test_muon_leaves_the_last_layer_of_each_member_to_adamw() -> None:
+    network = networks.build({**digits.DEFAULTS, "ensemble_size": 2}, 28, 28, 10).to(memory_format=torch.channels_last)
+    _, adamw = Optimizer(network, {**digits.DEFAULTS, "optimizer": "muon"})._parts
+    assert [tuple(p.shape) for p in adamw.param_groups[0]["params"]] == [(10, 576), (10, 576)]
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members() -> None:
+    torch.manual_seed(0)
+    one, ensemble = (networks.build({**digits.DEFAULTS, "ensemble_size": size}, 28, 28, 10) for size in (1, 3))
+    assert networks.num_parameters(ensemble) == 3 * networks.num_parameters(one)
+    images = torch.randn(4, 1, 28, 28)
+    answers = [member(images) for member in networks.members(ensemble.eval())]
+    torch.testing.assert_close(ensemble(images), sum(answers) / 3)
+    assert not torch.allclose(answers[0], answers[1])
+    assert networks.members(one) == [one]
+
+
+def test_each_member_of_an_ensemble_learns_as_it_would_alone() -> None:
+    torch.manual_seed(0)
+    ensemble = networks.build({**digits.DEFAULTS, "ensemble_size": 2, "dropout": 0.0}, 28, 28, 10)
+    images, labels = torch.randn(8, 1, 28, 28), torch.arange(8)
+    digits._loss(ensemble(images), labels, label_smoothing=0.1).backward()
+    for member in networks.members(ensemble):
+        together = [p.grad for p in member.parameters()]
+        member.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(member(images), labels, label_smoothing=0.1).backward()
+        torch.testing.assert_close(together, [p.grad for p in member.parameters()])
+
+
+def test_an_ensemble_is_trained_and_resumed_as_one_network_is(data: Data, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"epochs": 4, "ensemble_size": 2, "width": 8}
+    whole = trained(data, tmp_path / "whole", **settings)
+    assert whole[-1]["val_accuracy"] > 0.8 and 0 < whole[-1]["train_loss"] < whole[0]["train_loss"] < 3
+    trained(data, tmp_path / "parted", most=2, **settings)
+    rest = trained(data, tmp_path / "parted", start=2, **settings)
+    assert [without_speed(report) for report in whole[2:]] == [without_speed(report) for report in rest]
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])

@@ -29,6 +29,8 @@ class _Captured(nn.Module):
         self.network = network
         self._shape = shape
         self._passes = _Passes(network, bits).train()
+        # Gradients are gathered on the stream of the recording: meant so, and waited for at the end of each pass.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         statistics = [buffer.clone() for buffer in network.buffers()]
         images = torch.zeros(shape, device=next(network.parameters()).device)
         torch.cuda.make_graphed_callables(self._passes, (images,))

@@ -21,8 +21,8 @@ def build(config: Mapping[str, Any], height: int, width: int, num_classes: int) 
         width: Of the images, in pixels.
         num_classes: Number of logits.
     """
-    members = [_member(config, height, width, num_classes) for _ in range(config["ensemble_size"])]
-    return members[0] if len(members) == 1 else Ensemble(members)
+    made = [_member(config, height, width, num_classes) for _ in range(config["ensemble_size"])]
+    return made[0] if len(made) == 1 else Ensemble(made)
 
 
 class Ensemble(nn.Module):
@@ -40,6 +40,11 @@ class Ensemble(nn.Module):
         """
         logits = torch.stack([member(images) for member in self.members], dim=2)
         return logits if self.training else logits.mean(dim=2)
+
+
+def members(network: nn.Module) -> list[nn.Module]:
+    """The networks of an ensemble, or the one that it is."""
+    return list(network.members) if isinstance(network, Ensemble) else [network]
 
 
 def _member(config: Mapping[str, Any], height: int, width: int, num_classes: int) -> nn.Module:

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.networks import members
+
 
 class Optimizer:
     """One or two of PyTorch's optimizers behind `step`, their learning rate set from the progress of training.
 
     `muon` moves matrices and, seen as matrices, the filters of convolutions (Jordan 2024); AdamW moves the rest:
-    the last layer, gains and biases.
+    the last layer (of each member of an ensemble), gains and biases.
 
     Args:
         network: Its convolutions may be channels_last.
@@ -26,15 +28,20 @@ class Optimizer:
         _spare_the_compiler()
         self._schedule = config["schedule"]
         self._filters: list[tuple[nn.Parameter, nn.Parameter]] = []
-        weights = [p for p in network.parameters() if p.ndim > 1]
+        weights = _weights(network)
         others = [p for p in network.parameters() if p.ndim <= 1]
-        self._parts = self._make(config, weights, others)
+        last = [_weights(member)[-1] for member in members(network)]
+        self._parts = self._make(config, weights, others, last)
         for part in self._parts:
             for group in part.param_groups:
                 group["peak"] = group["lr"]
 
     def _make(
-        self, config: Mapping[str, Any], weights: list[nn.Parameter], others: list[nn.Parameter]
+        self,
+        config: Mapping[str, Any],
+        weights: list[nn.Parameter],
+        others: list[nn.Parameter],
+        last: list[nn.Parameter],
     ) -> list[torch.optim.Optimizer]:
         decay = config["weight_decay"]
         groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
@@ -44,8 +51,8 @@ class Optimizer:
         rate = config["learning_rate_adam"]
         if config["optimizer"] == "adamw":
             return [torch.optim.AdamW(groups, lr=rate, fused=True)]
-        groups[0]["params"] = weights[-1:]
-        matrices = [self._as_matrix(weight) for weight in weights[:-1]]
+        groups[0]["params"] = last
+        matrices = [self._as_matrix(weight) for weight in weights if not any(weight is one for one in last)]
         # match_rms_adamw gives an update the size of AdamW's, so that one learning rate serves both.
         muon = torch.optim.Muon(
             matrices, lr=rate, weight_decay=decay, momentum=config["momentum"], adjust_lr_fn="match_rms_adamw"
@@ -112,6 +119,10 @@ def learning_rate_factor(schedule: str, progress: float) -> float:
     if progress < rise:
         return 0.04 + 0.96 * progress / rise
     return 0.5 * (1.0 + math.cos(math.pi * (progress - rise) / (1.0 - rise)))
+
+
+def _weights(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.ndim > 1]
 
 
 def _rows(filters: Tensor) -> Tensor:
