@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks import recorded, report, results_file, simulation, tables, timing
 from benchmarks.catalogue import BENCHMARKS
@@ -224,3 +225,10 @@ def test_a_recorded_training_is_looked_up_by_what_lies_nearest(tmp_path: Path, m
 def test_a_tiny_simulation_measures(name: str) -> None:
     for measure in BENCHMARKS[name].variants.values():
         assert {line.quantity for line in BENCHMARKS[name].lines} <= {figure.quantity for figure in measure("tiny", 0)}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("variant", BENCHMARKS["gpu"].variants)
+def test_what_needs_a_gpu_says_so(variant: str) -> None:
+    with pytest.raises(RuntimeError, match="torch must see a GPU for this, and there is none here"):
+        BENCHMARKS["gpu"].variants[variant]("tiny", 0)
