@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-# Recording takes as long as this many steps save, on an H100 with the usual network.
+# Recording passes through the network four times and builds what it replays. When that pays was not measured: a
+# training of this many steps is short anyway.
 _WORTH_STEPS = 100
 
 
