@@ -318,8 +318,8 @@ def test_a_damaged_log_is_one_message(finished: Outcome, say: Say, tmp_path: Pat
 @pytest.mark.ray
 @pytest.mark.slow
 def test_run_prints_a_line_for_each_trial_and_what_to_type_next(type_in: Typed, tmp_path: Path) -> None:
-    words = ["--set", "budget.trials=3", "--set", "early_stop.max_epochs=2", "--set", "objective.target=0.9999"]
-    typed = type_in("run", "quickstart", *words, "--require-target")
+    words = ["budget.trials=3", "budget.wall=5m", "early_stop.max_epochs=2", "objective.target=0.9999"]
+    typed = type_in("run", "quickstart", *(f"--set={word}" for word in words), "--require-target")
     lines = typed.stdout.splitlines()
     assert [line.split(":")[0].split()[0] for line in lines[:3]] == ["trial"] * 3
     assert sum(" of 3: " in line for line in lines) == 3

@@ -332,8 +332,8 @@ def whole(run: Storage, tmp_path: Path) -> SimpleNamespace:
 @pytest.mark.ray
 @pytest.mark.parametrize("server", [0.2], indirect=True, ids=["faulty"])
 def test_a_small_search_in_a_bucket_is_whole(server: Server, type_in: TYPED, tmp_path: Path) -> None:
-    few = ("--set=budget.trials=3", "--set=early_stop.max_epochs=2", "--set=output=s3://bucket/small")
-    typed = type_in("run", "quickstart", *few)
+    few = ("budget.trials=3", "budget.wall=5m", "early_stop.max_epochs=2", "output=s3://bucket/small")
+    typed = type_in("run", "quickstart", *(f"--set={word}" for word in few))
     assert typed.returncode == 0 and "model:  s3://bucket/small/quickstart/best" in typed.stdout, typed.stderr
     found = whole(Storage("s3://bucket/small/quickstart"), tmp_path)
     assert list(found.trials["number"]) == [0, 1, 2] and found.events[-1]["event"] == "winner_chosen"
