@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from results import events, tables, words  # noqa: E402
-from search import command, schema, study  # noqa: E402
+from search import command, schema  # noqa: E402
 from search.doctor.finding import CHECKS  # noqa: E402
 from spaces import DIGITS, DIGITS_PARAMETERS, Choice, Parameter  # noqa: E402
-from spaces.digits import MEANINGS  # noqa: E402
+from spaces.digits import LIMITS, MEANINGS  # noqa: E402
 from trainables.digits import DEFAULTS  # noqa: E402
 
 _SOURCES = ("search", "spaces", "trainables", "cluster", "results")
@@ -130,8 +130,7 @@ def digits() -> str:
     for name, parameter in DIGITS_PARAMETERS.parameters.items():
         of = [f"`{other}` {' or '.join(map(_yaml, values))}" for other, values in parameter.when.items()]
         searched = _searched(DIGITS.parameters[name]) if name in DIGITS else ""
-        least, most = study.HARD_LIMITS.get(name, ("", ""))
-        limits = f"{least:g} to {most:g}" if name in study.HARD_LIMITS else ""
+        limits = " to ".join(f"{limit:g}" for limit in LIMITS.get(name, ()))
         rows.append((f"`{name}`", MEANINGS[name], "; ".join(of), searched, f"`{_yaml(DEFAULTS[name])}`", limits))
     about = (
         "What a trial of `workload: digits` may be told. `space: digits` searches the ranges below. A space of your "

@@ -29,6 +29,7 @@ from search import references, yaml_text
 from search.errors import StudyError
 from search.samplers import SAMPLERS, refusal
 from spaces import DIGITS_PARAMETERS, NAMED, Choice, Float, Int, Space, SpaceError
+from spaces.digits import LIMITS
 from spaces.space import did_you_mean
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -89,7 +90,7 @@ def _check_digits_space(space: Space) -> None:
             wrong = [value for value in values if not theirs.contains(value)]
             must = f"choose among {', '.join(map(str, theirs.options))}"
         else:
-            least, most = HARD_LIMITS[name]
+            least, most = LIMITS[name]
             whole = isinstance(least, int)
             wrong = [v for v in values if not isinstance(v, int if whole else int | float) or isinstance(v, bool)]
             wrong = wrong or [value for value in values if not least <= value <= most]
@@ -97,28 +98,6 @@ def _check_digits_space(space: Space) -> None:
             must = f"hold {'whole ' if whole else ''}numbers in [{least}, {most}]"
         if wrong:
             raise _at(f"space.{name}", f"space.{name} must {must}, got {wrong[0]!r}")
-
-
-# What the workload digits can do at all; the space `digits` asks for the part of it that is worth a search.
-HARD_LIMITS: dict[str, tuple[float, float]] = {
-    "hidden": (1, 65_536),
-    "depth": (1, 8),
-    "width": (1, 1024),
-    "convolutions": (1, 8),
-    "dropout": (0.0, 0.95),
-    "learning_rate_sgd": (0.0, 100.0),
-    "learning_rate_adam": (0.0, 10.0),
-    "momentum": (0.0, 0.9999),
-    "weight_decay": (0.0, 10.0),
-    "batch_size": (2, 65_536),
-    "label_smoothing": (0.0, 0.95),
-    "rotation_deg": (0.0, 180.0),
-    "shift": (0.0, 1.0),
-    "scale": (0.0, 0.95),
-    "elastic": (0.0, 0.5),
-    "averaging": (0.0, 1000.0),
-    "ensemble_size": (1, 256),
-}
 
 
 # What a net of the workload digits can go on with from a checkpoint that was trained with another value of it.

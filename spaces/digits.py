@@ -36,7 +36,28 @@ DIGITS = Space(
 )
 
 # All that a configuration of the workload may say; what is added is not worth its cost unless somebody asks for it.
-DIGITS_PARAMETERS = Space({**DIGITS.parameters, "ensemble_size": Int(1, 16)})
+DIGITS_PARAMETERS = Space({**DIGITS.parameters, "ensemble_size": Int(1, 64)})
+
+# What the workload digits can do at all; the space `digits` asks for the part of it that is worth a search.
+LIMITS: dict[str, tuple[float, float]] = {
+    "hidden": (1, 65_536),
+    "depth": (1, 8),
+    "width": (1, 1024),
+    "convolutions": (1, 8),
+    "dropout": (0.0, 0.95),
+    "learning_rate_sgd": (0.0, 100.0),
+    "learning_rate_adam": (0.0, 10.0),
+    "momentum": (0.0, 0.9999),
+    "weight_decay": (0.0, 10.0),
+    "batch_size": (2, 65_536),
+    "label_smoothing": (0.0, 0.95),
+    "rotation_deg": (0.0, 180.0),
+    "shift": (0.0, 1.0),
+    "scale": (0.0, 0.95),
+    "elastic": (0.0, 0.5),
+    "averaging": (0.0, 1000.0),
+    "ensemble_size": (1, 64),
+}
 
 MEANINGS = {
     "model": "Family of the network: multilayer perceptron, convolutional, residual.",

@@ -78,5 +78,6 @@ def test_a_trial_repeats_itself() -> None:
         return found
 
     first, second = losses(), losses()
-    # cuDNN adds gradients in an order of its own: 2.4 % were seen between two, on an H100.
-    assert first == pytest.approx(second, rel=0.05) and first[-1] < 0.5 * first[0]
+    # cuDNN adds gradients in an order of its own, and it grows: of two trainings on an H100 the first epoch differed by
+    # less than 0.2 %, a later one by 2.4 %.
+    assert first[0] == pytest.approx(second[0], rel=0.005) and first[-1] < 0.5 * first[0]

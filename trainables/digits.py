@@ -85,12 +85,9 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
     average = Average(network, memory=config["averaging"] * steps_per_epoch)
     if trial.checkpoint:
         _restore(trial.checkpoint, network, average, optimizer)
-    if trial.num_workers > 1:
-        trained = data_parallel(network, trial)
-    else:
-        shape = (config["batch_size"], 1, height, width)
-        num_left = steps_per_epoch * (trial.max_epochs - trial.epoch)
-        trained = captured(network, shape, bits=bits, num_steps=num_left)
+    shape, num_left = (config["batch_size"], 1, height, width), steps_per_epoch * (trial.max_epochs - trial.epoch)
+    is_alone = trial.num_workers == 1
+    trained = captured(network, shape, bits=bits, num_steps=num_left) if is_alone else data_parallel(network, trial)
 
     for epoch in range(trial.epoch, trial.max_epochs):
 

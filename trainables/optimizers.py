@@ -28,22 +28,14 @@ class Optimizer:
         _spare_the_compiler()
         self._schedule = config["schedule"]
         self._filters: list[tuple[nn.Parameter, nn.Parameter]] = []
-        weights = _weights(network)
-        others = [p for p in network.parameters() if p.ndim <= 1]
-        last = [_weights(member)[-1] for member in members(network)]
-        self._parts = self._make(config, weights, others, last)
+        self._parts = self._make(network, config)
         for part in self._parts:
             for group in part.param_groups:
                 group["peak"] = group["lr"]
 
-    def _make(
-        self,
-        config: Mapping[str, Any],
-        weights: list[nn.Parameter],
-        others: list[nn.Parameter],
-        last: list[nn.Parameter],
-    ) -> list[torch.optim.Optimizer]:
-        decay = config["weight_decay"]
+    def _make(self, network: nn.Module, config: Mapping[str, Any]) -> list[torch.optim.Optimizer]:
+        decay, weights = config["weight_decay"], _weights(network)
+        others = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         if config["optimizer"] == "sgd":
             rate = config["learning_rate_sgd"]
@@ -51,8 +43,9 @@ class Optimizer:
         rate = config["learning_rate_adam"]
         if config["optimizer"] == "adamw":
             return [torch.optim.AdamW(groups, lr=rate, fused=True)]
-        groups[0]["params"] = last
-        matrices = [self._as_matrix(weight) for weight in weights if not any(weight is one for one in last)]
+        parts = [_weights(member) for member in members(network)]
+        groups[0]["params"] = [part[-1] for part in parts]
+        matrices = [self._as_matrix(weight) for part in parts for weight in part[:-1]]
         # match_rms_adamw gives an update the size of AdamW's, so that one learning rate serves both.
         muon = torch.optim.Muon(
             matrices, lr=rate, weight_decay=decay, momentum=config["momentum"], adjust_lr_fn="match_rms_adamw"
