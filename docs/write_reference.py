@@ -128,16 +128,16 @@ def digits() -> str:
     """Every parameter of the workload digits: what it is, where it is searched, its default and limits."""
     rows = []
     for name, parameter in DIGITS_PARAMETERS.parameters.items():
-        of = [f"`{other}` {' or '.join(map(_yaml, values))}" for other, values in parameter.when.items()]
+        of = [f" Only with `{other}` {' or '.join(map(_yaml, values))}." for other, values in parameter.when.items()]
         searched = _searched(DIGITS.parameters[name]) if name in DIGITS else ""
         limits = " to ".join(f"{limit:g}" for limit in LIMITS.get(name, ()))
-        rows.append((f"`{name}`", MEANINGS[name], "; ".join(of), searched, f"`{_yaml(DEFAULTS[name])}`", limits))
+        rows.append((f"`{name}`", f"`{_yaml(DEFAULTS[name])}`", searched, limits, MEANINGS[name] + "".join(of)))
     about = (
         "What a trial of `workload: digits` may be told. `space: digits` searches the ranges below. A space of your "
         "own may have fewer parameters, and other ranges within the limits; what it leaves out has the default, which "
-        "is also what `digitsearch train` starts from (`--set width=12` there)."
+        "is also what `digitsearch train` starts from (`--set width=12` there, in the range that is searched)."
     )
-    headings = ("parameter", "meaning", "only with", "searched by `space: digits`", "default", "limits")
+    headings = ("parameter", "default", "searched", "limits", "meaning")
     return "\n\n".join(["# The workload digits", _MADE, about, table(headings, rows)])
 
 
