@@ -20,7 +20,7 @@ from results import events, tables, words  # noqa: E402
 from search import command, schema  # noqa: E402
 from search.doctor.finding import CHECKS  # noqa: E402
 from spaces import DIGITS, DIGITS_PARAMETERS, Choice, Parameter  # noqa: E402
-from spaces.digits import LIMITS, MEANINGS  # noqa: E402
+from spaces.digits import MEANINGS  # noqa: E402
 from trainables.digits import DEFAULTS  # noqa: E402
 
 _SOURCES = ("search", "spaces", "trainables", "cluster", "results")
@@ -130,12 +130,12 @@ def digits() -> str:
     for name, parameter in DIGITS_PARAMETERS.parameters.items():
         of = [f" Only with `{other}` {' or '.join(map(_yaml, values))}." for other, values in parameter.when.items()]
         searched = _searched(DIGITS.parameters[name]) if name in DIGITS else ""
-        limits = " to ".join(f"{limit:g}" for limit in LIMITS.get(name, ()))
+        limits = "" if isinstance(parameter, Choice) else f"{parameter.low:g} to {parameter.high:g}"
         rows.append((f"`{name}`", f"`{_yaml(DEFAULTS[name])}`", searched, limits, MEANINGS[name] + "".join(of)))
     about = (
         "What a trial of `workload: digits` may be told. `space: digits` searches the ranges below. A space of your "
         "own may have fewer parameters, and other ranges within the limits; what it leaves out has the default, which "
-        "is also what `digitsearch train` starts from (`--set width=12` there, in the range that is searched)."
+        "is also what `digitsearch train` starts from (`--set width=12` there)."
     )
     headings = ("parameter", "default", "searched", "limits", "meaning")
     return "\n\n".join(["# The workload digits", _MADE, about, table(headings, rows)])

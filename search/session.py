@@ -20,6 +20,7 @@ from search.early_stop import rungs
 from search.origin import described, origin, said
 from search.study import Study
 from trainables import Report, Save, Train, Trial
+from trainables.memory import is_exhausted
 
 # A function that reports faster than it is listened to has to wait.
 _MOST_WAITING = 1000
@@ -388,8 +389,7 @@ def _kind(err: BaseException) -> str:
         return "disk"
     if isinstance(err, MissingMetric):
         return "missing_metric"
-    # PyTorch raises its own OutOfMemoryError; known by its name, since a workload need not have PyTorch.
-    return "oom" if isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError" else "exception"
+    return "oom" if is_exhausted(err) else "exception"
 
 
 def _described(err: BaseException) -> str:

@@ -13,6 +13,7 @@ from search.winner import scores
 from search.workloads import load_images, whole_configuration
 from spaces import DIGITS_PARAMETERS, SpaceError
 from trainables import Data, Save, Trial
+from trainables.memory import is_exhausted
 
 # One epoch of MNIST, twenty of the 1,437 images of optdigits.
 _IMAGES_SHOWN, _MOST_EPOCHS = 30_000, 20
@@ -40,7 +41,7 @@ def train(
         of what all epochs cost, `train_s` and `num_threads`.
 
     Raises:
-        UsageError: `out` exists already, or can't be written.
+        UsageError: `out` exists already, or can't be written; or there is not enough memory.
     """
     import torch
 
@@ -56,7 +57,16 @@ def train(
         device = "cuda" if torch.cuda.is_available() else "cpu"
         digits.warm_up(data, device, num_threads, study.precision, families=[config["model"]])
         trial = Trial(data, seed, device, num_threads, max_epochs, keeper.report, precision=study.precision)
-        digits.train(config, trial)
+        try:
+            digits.train(config, trial)
+        except Exception as err:
+            if not is_exhausted(err):
+                raise
+            parameters = digits.size(config, data)
+            raise UsageError(
+                f"--set: network and batch must fit into memory, got {parameters:,} parameters and "
+                f"{config['batch_size']} images; set smaller ones"
+            ) from err
         cost = {"train_s": len(data.train_labels) * keeper.s_per_image, "num_threads": num_threads}
         return _write(out, study, config, data, keeper, cost)
 

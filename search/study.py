@@ -29,7 +29,6 @@ from search import references, yaml_text
 from search.errors import StudyError
 from search.samplers import SAMPLERS, refusal
 from spaces import DIGITS_PARAMETERS, NAMED, Choice, Float, Int, Space, SpaceError
-from spaces.digits import LIMITS
 from spaces.space import did_you_mean
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -86,12 +85,11 @@ def _check_digits_space(space: Space) -> None:
             raise _at(f"space.{name}", f"space: {message}")
         theirs, options = known[name], getattr(parameter, "options", None)
         values = [parameter.low, parameter.high] if isinstance(parameter, Int | Float) else list(options or ())
-        if isinstance(theirs, Choice) and isinstance(theirs.options[0], str | bool):
+        if isinstance(theirs, Choice):
             wrong = [value for value in values if not theirs.contains(value)]
             must = f"choose among {', '.join(map(str, theirs.options))}"
         else:
-            least, most = LIMITS[name]
-            whole = isinstance(least, int)
+            least, most, whole = theirs.low, theirs.high, isinstance(theirs, Int)
             wrong = [v for v in values if not isinstance(v, int if whole else int | float) or isinstance(v, bool)]
             wrong = wrong or [value for value in values if not least <= value <= most]
             wrong = wrong or ["a range of real numbers"] * (whole and isinstance(parameter, Float))

@@ -3,7 +3,9 @@
 Ranges hold what trains within a few epochs on 28 x 28 images; every family and optimizer in it can win.
 """
 
-from spaces.parameters import Choice, Float, Int
+from dataclasses import replace
+
+from spaces.parameters import Choice, Float, Int, When
 from spaces.space import Space
 
 _IMAGE_NETS = {"model": ("cnn", "resnet")}
@@ -35,29 +37,39 @@ DIGITS = Space(
     }
 )
 
-# All that a configuration of the workload may say; what is added is not worth its cost unless somebody asks for it.
-DIGITS_PARAMETERS = Space({**DIGITS.parameters, "ensemble_size": Int(1, 64)})
-
-# What the workload digits can do at all; the space `digits` asks for the part of it that is worth a search.
-LIMITS: dict[str, tuple[float, float]] = {
-    "hidden": (1, 65_536),
-    "depth": (1, 8),
-    "width": (1, 1024),
-    "convolutions": (1, 8),
-    "dropout": (0.0, 0.95),
-    "learning_rate_sgd": (0.0, 100.0),
-    "learning_rate_adam": (0.0, 10.0),
-    "momentum": (0.0, 0.9999),
-    "weight_decay": (0.0, 10.0),
-    "batch_size": (2, 65_536),
-    "label_smoothing": (0.0, 0.95),
-    "rotation_deg": (0.0, 180.0),
-    "shift": (0.0, 1.0),
-    "scale": (0.0, 0.95),
-    "elastic": (0.0, 0.5),
-    "averaging": (0.0, 1000.0),
-    "ensemble_size": (1, 64),
+# How far the workload goes beyond what is worth a search, and what is not worth its cost unless somebody asks for it.
+_LIMITS: dict[str, Int | Float] = {
+    "hidden": Int(1, 65_536),
+    "depth": Int(1, 8),
+    "width": Int(1, 1024),
+    "convolutions": Int(1, 8),
+    "dropout": Float(0.0, 0.95),
+    "learning_rate_sgd": Float(0.0, 100.0),
+    "learning_rate_adam": Float(0.0, 10.0),
+    "momentum": Float(0.0, 0.9999),
+    "weight_decay": Float(0.0, 10.0),
+    "batch_size": Int(2, 65_536),
+    "label_smoothing": Float(0.0, 0.95),
+    "rotation_deg": Float(0.0, 180.0),
+    "shift": Float(0.0, 1.0),
+    "scale": Float(0.0, 0.95),
+    "elastic": Float(0.0, 0.5),
+    "averaging": Float(0.0, 1000.0),
+    "ensemble_size": Int(1, 64),
 }
+
+
+def _when(name: str) -> When:
+    return DIGITS.parameters[name].when if name in DIGITS else {}
+
+
+# All that a configuration of the workload may say.
+DIGITS_PARAMETERS = Space(
+    {
+        **DIGITS.parameters,
+        **{name: replace(limits, when=_when(name)) for name, limits in _LIMITS.items()},
+    }
+)
 
 MEANINGS = {
     "model": "Family of the network: multilayer perceptron, convolutional, residual.",

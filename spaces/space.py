@@ -96,7 +96,7 @@ class Space:
                 when = " and ".join(f"{n} is {' or '.join(map(str, v))}" for n, v in self.parameters[name].when.items())
                 raise SpaceError(f"{name} applies only when {when}; say so beside it, or leave it out")
             if not self.parameters[name].contains(value):
-                raise SpaceError(f"{name} must lie in {_written(self.parameters[name])}, got {value!r}")
+                raise SpaceError(f"{name} must be {_in_words(self.parameters[name])}, got {value!r}")
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise SpaceError unless `config` has just the parameters that apply, each within its range."""
@@ -111,7 +111,7 @@ class Space:
             if not applies and name in config:
                 raise SpaceError(f"{name} does not apply here, got {config[name]!r}; leave it out")
             if applies and not parameter.contains(config[name]):
-                raise SpaceError(f"{name} must lie in {_written(parameter)}, got {config[name]!r}")
+                raise SpaceError(f"{name} must be {_in_words(parameter)}, got {config[name]!r}")
 
     def to_mapping(self) -> dict[str, dict[str, Any]]:
         """The space as plain dicts and lists, as a study file writes it; `from_mapping` reads it back."""
@@ -160,6 +160,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, if any is near."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _in_words(parameter: Parameter) -> str:
+    if isinstance(parameter, Choice):
+        return f"one of {', '.join(map(str, parameter.options))}"
+    kind = "a whole number" if isinstance(parameter, Int) else "a number"
+    steps = "" if parameter.step in (None, 1) else f" in steps of {parameter.step}"
+    return f"{kind} in [{parameter.low}, {parameter.high}]{steps}"
 
 
 def _written(parameter: Parameter) -> dict[str, Any]:

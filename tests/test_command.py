@@ -101,7 +101,8 @@ BAD_STUDIES = [
     (["predict", "nothing", "x.png"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
     (["export", "nothing"], "error: 'nothing' must be a model folder with model.safetensors and config.json; name a run directory whose search has ended, or what `digitsearch train --out` wrote\n"),
     (["train", "--set", "widht=3"], "error: --set: unknown parameter 'widht'; known: "),
-    (["train", "--set", "width=300"], "error: --set: width must lie in {'int': [8, 24], 'log': True, 'when': {'model': ['cnn', 'resnet']}}, got 300\n"),
+    (["train", "--set", "width=3000"], "error: --set: width must be a whole number in [1, 1024], got 3000\n"),
+    (["train", "--set", "activation=tanh"], "error: --set: activation must be one of relu, gelu, silu, got 'tanh'\n"),
     (["train", "--set", "hidden=64"], "error: --set: hidden does not apply here, got 64; leave it out\n"),
     (["train", "--set", "width"], "error: --set needs name=value, got 'width'; like --set width=16\n"),
     (["train", "--data", "mnsit"], "error: unknown dataset 'mnsit'; known: optdigits, mnist,"),
@@ -225,6 +226,17 @@ def test_train_writes_the_same_kind_of_folder_as_best(trained_model: Path, finis
     assert set(ours) == set(theirs)
     metrics = json.loads((trained_model / "metrics.json").read_text())
     assert metrics["test_accuracy"] > 0.8 and metrics["num_test"] == 360
+
+
+def test_a_network_that_does_not_fit_into_memory_is_one_message(tmp_path: Path) -> None:
+    code = "import resource, runpy; resource.setrlimit(resource.RLIMIT_AS, (8 << 30,) * 2); runpy.run_module('search', run_name='__main__')"
+    words = ["train", "--set", "model=mlp", "--set", "hidden=65536", "--set", "depth=2", "--out", str(tmp_path / "m")]
+    typed = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+    assert (typed.returncode, typed.stderr) == (
+        2,
+        "error: --set: network and batch must fit into memory, got 4,300,079,114 parameters and 128 images; "
+        "set smaller ones\n",
+    )
 
 
 def test_train_does_not_start_ray_and_does_not_write_over_a_model(trained_model: Path, say: Say) -> None:

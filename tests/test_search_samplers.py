@@ -145,7 +145,7 @@ def test_known_configurations_come_first_and_are_completed(tmp_path: Path) -> No
     ("known", "message"),
     [
         ({"y": 1}, "sampler.known.1: unknown parameter 'y'; known: kind, x, n"),
-        ({"x": 3}, "sampler.known.1: x must lie in {'float': [0.0, 1.0]}, got 3"),
+        ({"x": 3}, "sampler.known.1: x must be a number in [0.0, 1.0], got 3"),
         ({"n": 3}, "sampler.known.1: n applies only when kind is b; say so beside it, or leave it out"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from results import Objective, Objectives
 from search import checkpoints
@@ -152,6 +153,14 @@ def test_a_failure_is_the_last_report(how: str, kind: str, message: str, tmp_pat
     report = begun(fails_in_its_own_way, tmp_path, {"how": how}).next()
     assert report["done"] and report["failure"]["kind"] == kind
     assert report["failure"]["message"].startswith(message)
+
+
+def test_more_memory_than_there_is_is_a_kind_of_its_own(tmp_path: Path) -> None:
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        torch.empty(2**50)
+
+    failure = begun(train, tmp_path, {}).next()["failure"]
+    assert failure["kind"] == "oom" and "can't allocate memory" in failure["message"]
 
 
 def test_a_function_that_returns_early_is_done(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How this process gets its memory: from the system, and of a GPU that it shares."""
+"""How this process gets its memory: from the system, and of a GPU that it shares; and when there is none left."""
 
 import ctypes
 import sys
@@ -32,6 +32,16 @@ def keep_freed_memory() -> bool:
     settings = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: 2**30, _TOP_PAD: 64 * 2**20, _ARENA_MAX: 1}
     answers = [mallopt(name, value) for name, value in settings.items()]
     return all(answer == 1 for answer in answers)
+
+
+def is_exhausted(err: BaseException) -> bool:
+    """Whether an exception says that there is not enough memory.
+
+    PyTorch's are known by name and text, for a workload need not have PyTorch: OutOfMemoryError on a GPU, and a
+    RuntimeError like any other on a CPU.
+    """
+    on_a_cpu = isinstance(err, RuntimeError) and "can't allocate memory" in str(err)
+    return on_a_cpu or isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError"
 
 
 def keep_to_share(share: float) -> None:
