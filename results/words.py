@@ -3,9 +3,9 @@
 STATES: dict[str, str] = {
     "running": "It is being trained, or its driver was killed as it was.",
     "finished": "It had its whole budget of epochs, or its function returned before. Only finished trials can win.",
-    "stopped": "It was given up: by early stopping, or because the search ended.",
+    "stopped": "It was given up: by early stopping, or because the search had come to its end.",
     "failed": "It could not be trained; `error_kind` says why.",
-    "interrupted": "The search was interrupted while it ran; a resume goes on with it.",
+    "interrupted": "The search was interrupted, or its time was up, while it ran; a resume goes on with it.",
 }
 STOP_REASONS: dict[str, str] = {
     "max_epochs": "finished: it had all of `early_stop.max_epochs`",
@@ -14,7 +14,7 @@ STOP_REASONS: dict[str, str] = {
     "repeat": "stopped: another trial has the same configuration, and its result was taken; see `repeat_of`",
     "infeasible": "stopped: its configuration alone breaks a constraint, and it was not trained",
     "nan": "stopped: it reported nan or infinity, and `failures.nan` is `prune`",
-    "budget": "stopped: `budget.wall` was used up",
+    "budget": "interrupted: `budget.wall` was used up; a resume with more of it goes on",
     "target": "stopped: another trial reached `objective.target`",
     "plateau": "stopped: the best had not moved for `budget.plateau`",
     "constraints": "stopped: hardly a configuration keeps the constraints, and the search ended",

@@ -21,9 +21,9 @@ from search.seeds import derived
 from search.study import LAG, Study, duration_text
 from search.suggest import Suggester, key, known_from
 
-# How a trial that was running is recorded when the search ends for one of these reasons; for any other one it has
-# been given up on, and is `stopped`.
-_GOES_ON_LATER = ("user", "error")
+# The stop reasons of trials that were running when the search ended for one of these, and may go on later: they are
+# `interrupted`. For any other reason they have been given up on, and are `stopped`.
+_GOES_ON_LATER = {"user": "user", "error": "error", "wall": "budget"}
 _CLOCKS_APART_S = 0.5
 # How fast slots fall free is told from so many ends. Several may at once: so many times as many suggestions lie ready
 # as fall free while one is made.
@@ -426,9 +426,9 @@ class Engine:
 
     def _break_off(self, trial: Trial, reason: str) -> None:
         if reason in _GOES_ON_LATER:
-            self._end(trial, "interrupted", reason)
+            self._end(trial, "interrupted", _GOES_ON_LATER[reason])
         else:
-            self._end(trial, "stopped", "budget" if reason == "wall" else reason)
+            self._end(trial, "stopped", reason)
 
     def _gives_up(self, trial: Trial, report: Mapping[str, Any]) -> bool:
         return self._stopping.gives_up(trial.number, report["epoch"], self._standing(report["metrics"]))

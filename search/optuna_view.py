@@ -102,6 +102,8 @@ def earlier(trials: Sequence[Mapping[str, Any]], study: Study) -> list[FrozenTri
 def _state(run: Run, trial: Trial, may_go_on: TrialState) -> TrialState:
     if not trial.counts or (trial.state == "finished" and run.value(trial) is None):
         return TrialState.FAIL
+    if run.ended and trial.stop_reason == "budget":
+        return TrialState.PRUNED  # Unless there is more time one day, that was all of it.
     return may_go_on if trial.state in (None, "interrupted") else STATES[str(run.origin(trial).state)]
 
 

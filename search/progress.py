@@ -1,6 +1,6 @@
 """A search as it goes on: a live picture in a terminal, a line for each ended trial elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -155,7 +155,7 @@ def time_left(run: Run, now: datetime | None = None) -> str:
     guesses = []
     if num_ended:
         guesses.append(run.searched_s / num_ended * (run.study["budget"]["trials"] - num_ended))
-    wall = _wall_s(run.study["budget"])
+    wall = wall_s(run.study["budget"])
     if wall is not None:
         guesses.append(wall - run.searched_s)
     if not guesses:
@@ -164,7 +164,8 @@ def time_left(run: Run, now: datetime | None = None) -> str:
     return f"{max(min(guesses) - since_last, 0):.0f} s left"
 
 
-def _wall_s(budget: dict[str, Any]) -> float | None:
+def wall_s(budget: Mapping[str, Any]) -> float | None:
+    """`budget.wall` of a study in seconds, if it has one."""
     from search.study import Budget
 
     return Budget.model_validate({"wall": budget["wall"]}).wall

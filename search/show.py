@@ -15,7 +15,7 @@ from rich.table import Table
 from cluster.connect import listed
 from cluster.jobs import Job, Jobs
 from results import Place, Run, Trial
-from search.progress import configuration, figure, time_left, valued
+from search.progress import configuration, figure, time_left, valued, wall_s
 
 _LINES_OF_A_FAILED_JOB = 20
 
@@ -227,7 +227,7 @@ def outcome(ended: Any) -> str:
     if ended.reason == "user":
         return f"{head}\ninterrupted; go on with: {me} resume {directory}"
     metrics = run.winner["metrics"]
-    lines = [head, f"ended by: {ended.reason}"]
+    lines = [head, f"ended by: {ended.reason}{_more_time(run, directory)}"]
     members, role = run.winner["members"], "winner"
     if members is not None:
         lines.append(f"Pareto set: {len(members)} trials that none beats in {' and '.join(run.objectives.names)}")
@@ -244,6 +244,17 @@ def outcome(ended: Any) -> str:
     if "test_accuracy" in metrics:
         lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
     return "\n".join(lines)
+
+
+def _more_time(run: Run, directory: Any) -> str:
+    if run.ended != "wall" or not run.count("interrupted"):
+        return ""
+    from search.study import duration_text
+
+    spent_s = wall_s(run.study["budget"])
+    assert spent_s is not None, "it has ended the search"
+    more = duration_text(2 * spent_s)
+    return f"; the interrupted go on with more: {program()} resume {directory} --set budget.wall={more}"
 
 
 def _confirmed(run: Run, metrics: Mapping[str, Any]) -> str:

@@ -345,10 +345,29 @@ def test_the_wall_stops_running_trials_and_the_sampler_is_told(tmp_path: Path) -
     driver.engine.next_assignment()
     driver.engine.finish("wall")
     trials = driver.engine.run.trials
-    assert (trials[0].state, trials[0].stop_reason) == ("stopped", "budget")
+    assert (trials[0].state, trials[0].stop_reason) == ("interrupted", "budget")
     assert (trials[1].state, trials[1].attempts) == (None, 0), "a suggestion that nobody began is no trial yet"
     states = [trial.state for trial in optuna_study(driver.study.run_directory).trials]
     assert states == [TrialState.PRUNED]
+
+
+def test_what_the_wall_cut_off_goes_on_when_there_is_more_time(tmp_path: Path) -> None:
+    plan = {"early_stop": {"name": "none", "max_epochs": 3}}
+    first = Driver(made(tmp_path, budget={"trials": 2, "wall": "1h"}, **plan))
+    assignment = first.begin()
+    assert assignment is not None
+    first.report(assignment, 1, 0.1, save=True)
+    first.engine.finish("wall")
+    first.log.close()
+    past = open_run(first.study.run_directory)
+    assert past.ended == "wall" and not past.ranking()
+    second = Driver(made(tmp_path, budget={"trials": 2, "wall": "2h"}, **plan), past=past)
+    again = second.begin()
+    assert again == {**assignment, "attempt": 2, "epoch": 1, "checkpoint": "checkpoints/trial-0000/epoch-0001"}
+    second.report(again, 2, 0.2)
+    second.report(again, 3, 0.3)
+    second.train()
+    assert [trial.state for trial in second.end().trials.values()] == ["finished", "finished"]
 
 
 def test_checkpoints_kept_are_the_best_trials_best(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cluster.errors import ClusterError
 from results import Event, Run, open_run
-from search import NoTrialSucceeded, Outcome, Study, StudyError, UsageError, environment, load_study, resume, run
+from search import NoTrialSucceeded, Outcome, Study, StudyError, UsageError, environment, load_study, resume, run, show
 from search.checkpoints import folder_sha256
 from search.suggest import optuna_study
 from trainables.datasets import carve, load_part
@@ -254,10 +254,12 @@ def test_the_wall_budget_ends_the_search_in_good_order(tmp_path: Path) -> None:
     outcome = run(study)
     frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
     assert outcome.reason == "wall" and outcome.run.ended == "wall"
-    assert set(frame["state"]) <= {"finished", "stopped", "interrupted"} and (frame["state"] == "finished").any()
+    assert set(frame["state"]) == {"finished", "interrupted"} and set(frame["stop_reason"]) == {"max_epochs", "budget"}
     named = set(frame["checkpoint"].dropna())
     there = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").glob("checkpoints/*/*")}
     assert there == named
+    said = show.outcome(outcome).splitlines()[1]
+    assert said.startswith("ended by: wall; ") and said.endswith(f" resume {tmp_path / 'run'} --set budget.wall=30s")
 
 
 def test_a_run_directory_that_exists_is_refused_with_the_two_ways_on(finished: Outcome) -> None:
