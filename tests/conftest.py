@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import chromium
+from faults import room_for
 from playwright.sync_api import Browser
 
 from cluster.connect import connected
@@ -56,11 +57,12 @@ def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Out
 
 @pytest.fixture
 def type_in(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Type a command in an empty folder, as a user would."""
+    """Type a command in an empty folder, as a user would; a search has one slot, where it joins no cluster."""
 
     def type_(*words: str, cwd: Path = tmp_path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "search", *words]
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "COLUMNS": "200"}
+        path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+        environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **room_for(1)}
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
     return type_

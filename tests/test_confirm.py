@@ -31,7 +31,13 @@ NOISE = 0.01
 AT = "2026-11-25T12:00:00+00:00"
 ONCE: dict[str, Any] = {"early_stop": {"name": "none", "max_epochs": 1}}
 CONFIRM = "confirm={top: 3, seeds: 5}"
-SHORT = ["budget.trials=5", "budget.plateau=null", "budget.wall=5m", "early_stop.max_epochs=2"]
+SHORT = [
+    "budget.trials=5",
+    "budget.plateau=null",
+    "budget.wall=5m",
+    "early_stop.max_epochs=2",
+    "resources.concurrent=1",
+]
 
 
 def test_an_interval_of_a_mean_is_students() -> None:

@@ -199,7 +199,7 @@ def test_a_search_of_two_workers_a_trial_is_stopped_early_interrupted_and_resume
             signal.raise_signal(signal.SIGINT)
 
     study = made(
-        tmp_path, "sleeps", budget={"trials": 5}, resources={"workers": 2}, sampler={"name": "random", "seed": 2},
+        tmp_path, "sleeps", budget={"trials": 2}, resources={"workers": 2}, sampler={"name": "random", "seed": 2},
         early_stop={"name": "asha", "grace_epochs": 2, "max_epochs": 8, "reduction": 2},
     )  # fmt: skip
     first = run(study, views=[strikes])

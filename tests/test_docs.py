@@ -108,7 +108,7 @@ def shapes(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster that searches join: starting one for each would be most of the time."""
-    command = [sys.executable, "-m", "tests.several_nodes", "2"]
+    command = [sys.executable, "-m", "tests.several_nodes", "1"]
     holder = subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True)
     assert holder.stdout is not None
     try:

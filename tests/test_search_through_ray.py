@@ -88,8 +88,9 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 def quickstart(output: Path, *overrides: str) -> Study:
-    few = ("early_stop={name: none, max_epochs: 1}", "budget={trials: 3, wall: 2m}", f"output={output}")
-    return load_study("quickstart", [*few, *overrides])
+    """A search that is over soon, in one slot: a second takes longer to start than to train."""
+    few = ("early_stop={name: none, max_epochs: 1}", "budget={trials: 3, wall: 2m}", "resources.concurrent=1")
+    return load_study("quickstart", [*few, f"output={output}", *overrides])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

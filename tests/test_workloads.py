@@ -39,6 +39,7 @@ def made(output: Path, **sections: Any) -> Study:
         "space": "workloads_for_tests:SPACE",
         "budget": {"trials": 2},
         "early_stop": {"name": "none", "max_epochs": 1},
+        "resources": {"concurrent": 1},
         "output": str(output),
     }
     return Study.from_mapping({**mapping, **sections})
