@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,11 +37,12 @@ _ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[bool]:
+def connected(address: str | None = None, imported: Callable[[], None] = lambda: None) -> Iterator[bool]:
     """Join a cluster for the time of the block; without an address, one of our own on this machine.
 
     Args:
         address: As for `ray.init`; the environment's RAY_ADDRESS is the default.
+        imported: Called once Ray has been imported, and before the longer part, joining or starting a cluster.
 
     Yields:
         Whether it is a cluster that was there, with Ray's dashboard and metrics, and not one of our own.
@@ -58,6 +59,7 @@ def connected(address: str | None = None) -> Iterator[bool]:
         os.environ.setdefault(*_ON_LOOPBACK)
     import ray
 
+    imported()
     if ray.is_initialized():
         yield address != "local"
         return

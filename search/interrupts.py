@@ -19,6 +19,7 @@ class Interrupts:
         self.caught: list[int] = []
         self._stop: Any = None
         self._before: dict[int, Any] = {}
+        self._unraisable_before = sys.unraisablehook
         # Python writes each signal's number here, whoever's handler it meets.
         self._came, self._tell = os.pipe()
         os.set_blocking(self._came, False)
@@ -28,11 +29,13 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
             signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+            sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._before:
             signal.set_wakeup_fd(-1)
+            sys.unraisablehook = self._unraisable_before
         os.close(self._came)
         os.close(self._tell)
         for number, handler in self._before.items():
@@ -46,12 +49,17 @@ class Interrupts:
     def heed(self) -> None:
         """End the process now if a signal came that should have.
 
-        A signal that comes while others' code is imported or called raises an exit, which may be caught there.
+        A signal that comes while others' code is imported or called raises an exit, which may be caught there, or lost.
         """
         with suppress(BlockingIOError):
             for number in os.read(self._came, 100):
                 if number in self._before:
                     self._leave(number)
+
+    def _unraisable(self, what: "sys.UnraisableHookArgs") -> None:
+        # An exit from within what Python calls by itself, as it imports or frees something: printed, and gone.
+        if not isinstance(what.exc_value, SystemExit | KeyboardInterrupt):
+            self._unraisable_before(what)
 
     def _leave(self, number: int) -> None:
         if number == signal.SIGINT:

@@ -203,7 +203,7 @@ def _session(
         wait([loading], timeout=_AT_ONCE_S)
         if loading.done():
             loading.result()
-        has_metrics = stack.enter_context(connected(address))
+        has_metrics = stack.enter_context(connected(address, imported=interrupts.heed))
         data = loading.result()
         # Not before: how Ray is to listen has to be said before it is imported.
         from search.checkpoints import checkpoints_of

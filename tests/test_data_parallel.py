@@ -199,11 +199,12 @@ def test_a_search_of_two_workers_a_trial_is_stopped_early_interrupted_and_resume
             signal.raise_signal(signal.SIGINT)
 
     study = made(
-        tmp_path, "sleeps", budget={"trials": 2}, resources={"workers": 2}, sampler={"name": "random", "seed": 2},
+        tmp_path, "sleeps", budget={"trials": 2}, resources={"workers": 2}, sampler={"name": "random", "seed": 5},
         early_stop={"name": "asha", "grace_epochs": 2, "max_epochs": 8, "reduction": 2},
     )  # fmt: skip
     first = run(study, views=[strikes])
     assert first.signal == signal.SIGINT and first.run.count("interrupted") == 1
+    assert first.run.trials[0].config["x"] > first.run.trials[1].config["x"], "the seed must have the second stopped"
     frame = pd.read_parquet(str(resume(first.run_directory).run_directory / "trials.parquet"))
     assert set(frame["state"]) == {"finished", "stopped"} and "early_stop" in set(frame["stop_reason"])
     begun = [event["epoch"] for event in read_events(first.run_directory) if event["event"] == "trial_started"]

@@ -434,10 +434,26 @@ def test_a_signal_as_it_starts_ends_it(wait_s: float, tmp_path: Path) -> None:
     driver = search.begin()
     time.sleep(wait_s)
     driver.send_signal(signal.SIGTERM)
-    _, errors = driver.communicate(timeout=30)
+    try:
+        _, errors = driver.communicate(timeout=30)
+    finally:
+        kill_everything(driver)
     # Before Python has read our own handler, the system ends it: the shell says 143 for both.
     assert driver.returncode in (143, -signal.SIGTERM) and "Traceback" not in errors
-    kill_everything(driver)
+
+
+def test_a_signal_in_the_midst_of_what_python_calls_by_itself_is_heeded(capsys: pytest.CaptureFixture[str]) -> None:
+    class Struck:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    with Interrupts() as interrupts:
+        struck = Struck()
+        del struck
+        assert interrupts.caught == [signal.SIGTERM] and not capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            interrupts.heed()
 
 
 @pytest.mark.parametrize(("number", "ending"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
