@@ -110,8 +110,8 @@ def why_none(run: Run) -> str:
         commonest = max(set(errors), key=errors.count)
         return f"no trial succeeded: {failed} failed, {errors.count(commonest)} of them with: {commonest}"
     return (
-        f"no trial had the whole budget of epochs: {stopped} were stopped or cut off, {failed} failed; resume with more "
-        "budget.trials or budget.wall (what it cut off goes on), or begin anew with fewer early_stop.max_epochs"
+        f"no trial had the whole budget of epochs: {stopped} were stopped or cut off, {failed} failed; resume with "
+        "more budget.trials or budget.wall (what it cut off goes on), or begin anew with fewer early_stop.max_epochs"
     )
 
 
