@@ -64,7 +64,7 @@ def train(
                 raise
             parameters = digits.size(config, data)
             raise UsageError(
-                f"--set: network and batch must fit into memory, got {parameters:,} parameters and "
+                f"network and batch must fit into memory, got {parameters:,} parameters and "
                 f"{config['batch_size']} images; set smaller ones"
             ) from err
         cost = {"train_s": len(data.train_labels) * keeper.s_per_image, "num_threads": num_threads}

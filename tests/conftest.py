@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from browser import chromium
-from faults import room_for
 from playwright.sync_api import Browser
 
 from cluster.connect import connected
@@ -61,8 +60,10 @@ def type_in(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def type_(*words: str, cwd: Path = tmp_path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "search", *words]
+        # A slot is a process that takes seconds to start.
+        one_slot = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-        environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **room_for(1)}
+        environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **one_slot}
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
     return type_

@@ -1,6 +1,5 @@
 """The fault harness: starts a search as a process of its own, kills it, resumes it, and looks at what is left."""
 
-import json
 import os
 import random
 import signal
@@ -17,29 +16,23 @@ from results import open_run, read_events
 ROOT = Path(__file__).parents[1]
 
 
-def room_for(num_slots: int) -> dict[str, str]:
-    """Environment in which a search of the command line has so many slots. Each is a process that takes seconds to start."""
-    return {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": num_slots})}
-
-
 class Search:
     """One search in a folder, driven by the command line.
 
     Args:
         folder: Where it is typed; `runs/` is made there.
         study: A study file's text, named `chaos`.
-        num_slots: What its cluster has room for.
     """
 
-    def __init__(self, folder: Path, study: str, num_slots: int = 1) -> None:
-        self.folder, self.num_slots = folder, num_slots
+    def __init__(self, folder: Path, study: str) -> None:
+        self.folder = folder
         self.run_directory = folder / "runs" / "chaos"
         (folder / "chaos.yaml").write_text(study)
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """Start a command in a session of its own, so that all of its processes can be killed together."""
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-        environment = {**os.environ, "PYTHONPATH": path, **room_for(self.num_slots)}
+        environment = {**os.environ, "PYTHONPATH": path}
         environment.pop("RAY_ADDRESS", None)
         command = [sys.executable, "-m", "search", *words]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

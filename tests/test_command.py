@@ -234,7 +234,7 @@ def test_a_network_that_does_not_fit_into_memory_is_one_message(tmp_path: Path) 
     typed = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
     assert (typed.returncode, typed.stderr) == (
         2,
-        "error: --set: network and batch must fit into memory, got 4,300,079,114 parameters and 128 images; "
+        "error: network and batch must fit into memory, got 4,300,079,114 parameters and 128 images; "
         "set smaller ones\n",
     )
 

@@ -62,7 +62,7 @@ def begun(search: Search, num_events: int) -> "subprocess.Popen[str]":
 def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
     number: signal.Signals, code: int, times: int, tmp_path: Path
 ) -> None:
-    search = Search(tmp_path, SLEEPER, num_slots=2)
+    search = Search(tmp_path, SLEEPER)
     driver = begun(search, 12)
     signalled = time.monotonic()
     for _ in range(times):
@@ -125,7 +125,7 @@ def test_the_tail_of_a_failed_trials_log_is_kept(cluster: None, tmp_path: Path) 
 
 
 def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: Path) -> None:
-    # What can be put back is after the last but one; after the first two only another process will do.
+    # What the first two leave can't be put back, and another process follows each; what the third leaves can.
     ways = [{"x": x} for x in (0.9, 0.5, 0.1, 0.2)]
     study = made(
         tmp_path, "", workload="workload_that_spoils:spoils_its_process", sampler={"known": ways},

@@ -309,7 +309,7 @@ class StoredSearch(Search):
 
     def __init__(self, folders: tuple[Path, Path], words: list[str], run: Storage) -> None:
         self.folders, self.words, self.run_directory = folders, words, run  # type: ignore[assignment]
-        self.folder, self.num_slots = folders[0], 2
+        self.folder = folders[0]
 
     def begin(self) -> "subprocess.Popen[str]":
         if not self.num_events():
