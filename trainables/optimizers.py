@@ -79,23 +79,23 @@ class Optimizer:
         return {
             f"{number}.{index}.{key}": value
             for number, part in enumerate(self._parts)
-            for index, state in part.state_dict()["state"].items()
-            for key, value in state.items()
+            for index, parameter in enumerate(_moved(part))
+            for key, value in part.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` gave."""
         for number, part in enumerate(self._parts):
-            remembered: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                owner, index, key = name.split(".", 2)
-                if int(owner) == number:
-                    remembered.setdefault(int(index), {})[key] = tensor
-            part.load_state_dict({**part.state_dict(), "state": remembered})
-            for parameter, state in part.state.items():
-                # Fused steps walk through weight and memory side by side: both must lie in one order, channels last.
-                state.update({k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.ndim})
+            for index, parameter in enumerate(_moved(part)):
+                prefix = f"{number}.{index}."
+                for name in (name for name in tensors if name.startswith(prefix)):
+                    value = tensors[name].to(parameter.device)
+                    # Fused steps walk through weight and memory side by side: both must lie in one order, channels
+                    # last.
+                    part.state[parameter][name.removeprefix(prefix)] = (
+                        torch.empty_like(parameter).copy_(value) if value.ndim else value
+                    )
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:
@@ -116,6 +116,14 @@ def learning_rate_factor(schedule: str, progress: float) -> float:
 
 def _weights(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.ndim > 1]
+
+
+def _moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters of an optimizer in the order of its groups, by which its `state_dict` numbers them, too.
+
+    That method, and the one that loads it, import PyTorch's compiler.
+    """
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _rows(filters: Tensor) -> Tensor:
