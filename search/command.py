@@ -338,7 +338,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The model folder to write.  [default: models/DATA]")] = None,
     directory: DirOption = Path("data"),
     validation: Annotated[float, typer.Option(help="Validation images: a number, or a share below 1.")] = 0.15,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all cores]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.  [default: OMP_NUM_THREADS, else all cores]")
+    ] = None,
 ) -> None:
     """Train one model without a search."""
     from search import show, single
@@ -357,7 +359,7 @@ def train(
         out,
         study,
         single.configuration(set_),
-        num_threads=threads or os.cpu_count() or 1,
+        num_threads=threads,
         on_epoch=lambda epoch, reported: typer.echo(show.epoch_line(epoch, epochs, reported)),
     )
     typer.echo(show.trained(out, metrics))

@@ -390,7 +390,8 @@ def trained(out: Path, metrics: Mapping[str, Any]) -> str:
     """The last lines of `digitsearch train`."""
     found = f"best epoch {metrics['epoch']}: {accuracies(metrics)}"
     train_s, num_threads = metrics["train_s"], metrics["num_threads"]
-    cost = f"training: {train_s:.1f} s on {num_threads} threads, {train_s * num_threads:.1f} core-seconds"
+    threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
+    cost = f"training: {train_s:.1f} s on {threads}, {train_s * num_threads:.1f} core-seconds"
     return f"{found}\n{cost}\nmodel: {out}\nnext:\n  {program()} predict {out} digit.png"
 
 

@@ -24,7 +24,7 @@ def train(
     study: Study,
     config: Mapping[str, Any],
     *,
-    num_threads: int,
+    num_threads: int | None,
     on_epoch: Callable[[int, Mapping[str, float]], None],
 ) -> dict[str, Any]:
     """Train one model and write it as the same kind of folder as a run's `best/`.
@@ -33,7 +33,7 @@ def train(
         out: The folder to make; must not exist.
         study: Its data, seed and `early_stop.max_epochs` are used.
         config: A whole configuration of the space `digits`.
-        num_threads: CPU threads.
+        num_threads: CPU threads; None for PyTorch's own choice, OMP_NUM_THREADS or all cores.
         on_epoch: Called after each epoch with its number and metrics.
 
     Returns:
@@ -49,6 +49,7 @@ def train(
 
     if out.exists():
         raise UsageError(f"--out: {str(out)!r} is there already; name another folder or delete it")
+    num_threads = num_threads or torch.get_num_threads()
     assert isinstance(study.data, DataSection), "the workload digits has a data set"
     data = load_images(study.data)
     seed, max_epochs = study.sampler.seed, study.early_stop.max_epochs

@@ -9,16 +9,21 @@ from pathlib import Path
 
 import pytest
 from browser import chromium
+from filelock import FileLock
 from playwright.sync_api import Browser
 
 from cluster.connect import connected
+from results import open_run
 from search import Outcome, load_study, run
+from search.runs import outcome_of
 
 ROOT = Path(__file__).parents[1]
 # A shell that starts this in the background of a script has it ignore Ctrl-C, and what tests start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Everything that tests start listens on loopback alone; Ray reads this as it is imported.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# Several tests run at once; a second thread of OpenMP would spin for a core that another test has, thirty times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
 # No test may join a cluster that somebody left running, nor look at their token.
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
     os.environ.pop(name, None)
@@ -34,7 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What this machine's user has had probed is not for tests, nor the other way round."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_CACHE_HOME"] = str(_shared(tmp_path_factory) / "cache")
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, the same for all workers of pytest-xdist."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +59,19 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A small search on real digits, run to its end."""
-    output = tmp_path_factory.mktemp("finished")
-    overrides = ["budget.trials=12", "early_stop.max_epochs=6", "budget.wall=5m", f"output={output}", "name=small"]
-    return run(load_study("quickstart", overrides))
+    """A small search on real digits, run to its end, once for all workers of pytest-xdist."""
+    output = _shared(tmp_path_factory) / "finished"
+    with FileLock(output.with_suffix(".lock")):
+        if not output.exists():
+            overrides = [
+                "budget.trials=12",
+                "early_stop.max_epochs=6",
+                "budget.wall=5m",
+                f"output={output}",
+                "name=small",
+            ]
+            run(load_study("quickstart", overrides))
+    return outcome_of(open_run(output / "small"), output / "small")
 
 
 @pytest.fixture
