@@ -560,6 +560,9 @@ def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
 def main() -> None:
     """Run the command line; a user's mistake is one message on standard error and an exit code."""
     warnings.showwarning = _show_warning
+    # Threads of OpenMP that wait for each other spin, by GNU's default for milliseconds: on a machine that is busy
+    # besides, training on two threads took thirty times as long. So few turns it takes itself where it knows of that.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(_SIGNALLED + number))
     try:
         app()

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 
 from cluster.connect import connected
 from results import open_run
-from search import Outcome, load_study, run
+from search import Outcome, command, load_study, run
 from search.runs import outcome_of
 
 ROOT = Path(__file__).parents[1]
@@ -79,14 +79,32 @@ def type_in(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Type a command in an empty folder, as a user would; a search has one slot, where it joins no cluster."""
 
     def type_(*words: str, cwd: Path = tmp_path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "search", *words]
+        typed = [sys.executable, "-m", "search", *words]
         # A slot is a process that takes seconds to start.
         one_slot = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
         environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **one_slot}
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(typed, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
     return type_
+
+
+@pytest.fixture
+def say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Type a command in an empty folder, in this process: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def say_(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["digitsearch", *words])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+            sys.exit(0)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return say_
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from search.errors import UsageError
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-for-tests-0123456789abcdef0123456789"
 Typed = Callable[..., subprocess.CompletedProcess[str]]
+Say = Callable[..., tuple[int, str, str]]
 
 
 # What is sent
@@ -221,11 +222,11 @@ def test_another_version_of_ray_is_refused() -> None:
         check_version("2.60.0", "2.9.3", "a")
 
 
-def test_nobody_at_the_address(type_in: Typed) -> None:
+def test_nobody_at_the_address(say: Say) -> None:
     for words in (["jobs"], ["logs", "x"], ["stop", "x"], ["status", "x"], ["watch", "x"], ["submit", "quickstart"]):
-        typed = type_in(*words, "--address", "http://127.0.0.1:9")
-        assert typed.returncode == 2
-        assert typed.stderr == (
+        code, _, err = say(*words, "--address", "http://127.0.0.1:9")
+        assert code == 2
+        assert err == (
             "error: a Ray cluster's dashboard must answer at 'http://127.0.0.1:9', got nothing; "
             "name its head with --address, like http://head:8265\n"
         )

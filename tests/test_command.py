@@ -20,30 +20,12 @@ import pytest
 from PIL import Image
 
 from results import open_run
-from search import Outcome, command
+from search import Outcome
 from search.command import EXIT_CODES
 from trainables.datasets import load_part
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def say(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    """Type a command in an empty folder, in this process: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def say_(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["digitsearch", *words])
-        with pytest.raises(SystemExit) as ended:
-            command.main()
-            sys.exit(0)
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return say_
 
 
 Say = Callable[..., tuple[int, str, str]]
@@ -59,16 +41,16 @@ def test_every_exception_of_every_folder_has_an_exit_code() -> None:
     assert found == set(EXIT_CODES)
 
 
-def test_help_names_every_verb_and_each_has_help_of_its_own(type_in: Typed) -> None:
-    verbs = re.findall(r"^  ([a-z]+)  ", type_in("--help").stdout, re.M)
+def test_help_names_every_verb_and_each_has_help_of_its_own(say: Say) -> None:
+    verbs = re.findall(r"^  ([a-z]+)  ", say("--help")[1], re.M)
     assert verbs == [
         "data", "init", "validate", "plan", "run", "resume", "confirm", "trials", "best", "status", "report", "watch",
         "dashboard", "rerun", "train", "predict", "export", "serve",
         "submit", "jobs", "logs", "stop", "doctor",
     ]  # fmt: skip
     for verb in verbs:
-        typed = type_in(verb, "--help")
-        assert typed.returncode == 0 and "Usage: " in typed.stdout
+        code, out, _ = say(verb, "--help")
+        assert code == 0 and "Usage: " in out
 
 
 def test_nothing_typed_shows_help_and_is_wrong_usage(type_in: Typed) -> None:

@@ -191,7 +191,18 @@ def test_more_workers_than_there_is_room_for_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_search_of_two_workers_a_trial(tmp_path: Path) -> None:
+    study = made(
+        tmp_path, "sleeps", budget={"trials": 2}, resources={"workers": 2}, sampler={"name": "random", "seed": 5},
+        early_stop={"name": "asha", "grace_epochs": 1, "max_epochs": 2, "reduction": 2},
+    )  # fmt: skip
+    frame = pd.read_parquet(str(run(study).run_directory / "trials.parquet"))
+    assert frame["state"].tolist() == ["finished", "stopped"] and frame["last_num_workers"].tolist() == [2, 2]
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_search_of_two_workers_a_trial_is_stopped_early_interrupted_and_resumed(tmp_path: Path) -> None:
     def strikes(run_: Run, event: Event) -> None:

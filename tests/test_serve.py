@@ -28,7 +28,7 @@ from trainables import model
 from trainables.images import to_input
 
 ROOT = Path(__file__).parents[1]
-Typed = Callable[..., subprocess.CompletedProcess[str]]
+Say = Callable[..., tuple[int, str, str]]
 PICTURE = serving.picture(280)
 
 
@@ -270,19 +270,19 @@ def test_it_ends_with_a_signal(number: int, code: int, words: tuple[str, ...], f
     assert bad.status_code == 422 and "must be a picture" in bad.json()["error"]
 
 
-def test_what_is_typed_wrong_is_one_message(type_in: Typed, url: str, folder: Path, tmp_path: Path) -> None:
-    typed = type_in("serve", "nothing")
-    assert typed.returncode == 2 and typed.stderr.startswith("error: 'nothing' must be a model folder")
-    typed = type_in("serve", str(folder), f"--port={url.rpartition(':')[2]}")
-    assert typed.returncode == 2 and "--port: must be one that is free" in typed.stderr
-    typed = type_in("serve", str(folder), "--host=1.2.3.4")
-    assert typed.returncode == 2 and "must be an address of this machine" in typed.stderr
-    typed = type_in("serve", str(folder), "--replicas=2")
-    assert typed.returncode == 2 and typed.stderr.startswith("error: --address and --replicas are for --ray")
+def test_what_is_typed_wrong_is_one_message(say: Say, url: str, folder: Path, tmp_path: Path) -> None:
+    code, _, err = say("serve", "nothing")
+    assert code == 2 and err.startswith("error: 'nothing' must be a model folder")
+    code, _, err = say("serve", str(folder), f"--port={url.rpartition(':')[2]}")
+    assert code == 2 and "--port: must be one that is free" in err
+    code, _, err = say("serve", str(folder), "--host=1.2.3.4")
+    assert code == 2 and "must be an address of this machine" in err
+    code, _, err = say("serve", str(folder), "--replicas=2")
+    assert code == 2 and err.startswith("error: --address and --replicas are for --ray")
     shutil.copytree(folder, tmp_path / "mine")
     (tmp_path / "mine" / "metrics.json").write_text("[")
-    typed = type_in("serve", "mine")
-    assert typed.returncode == 2 and "metrics.json' is damaged" in typed.stderr
+    code, _, err = say("serve", "mine")
+    assert code == 2 and "metrics.json' is damaged" in err
     (tmp_path / "mine" / "config.json").write_text('{"workload": "mine:train"}')
-    typed = type_in("serve", "mine")
-    assert typed.returncode == 2 and "must hold a model of the workload digits" in typed.stderr
+    code, _, err = say("serve", "mine")
+    assert code == 2 and "must hold a model of the workload digits" in err

@@ -20,6 +20,7 @@ from spaces import DIGITS, DIGITS_PARAMETERS
 from trainables import Data, ModelError, Save, Trial, digits, epoch, model, networks
 from trainables.augment import warp
 from trainables.datasets import carve, load_part
+from trainables.muon import MuonInFloat32, orthogonalised
 from trainables.optimizers import Optimizer, learning_rate_factor
 
 
@@ -126,7 +127,39 @@ def test_muon_moves_filters_as_matrices_and_leaves_the_last_layer_to_adamw() -> 
     network(torch.randn(4, 1, 28, 28)).square().mean().backward()
     optimizer.step(0.5)
     assert all(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
-    assert [type(part).__name__ for part in optimizer._parts] == ["Muon", "AdamW"]
+    assert [type(part) for part in optimizer._parts] == [MuonInFloat32, torch.optim.AdamW]
+
+
+@pytest.mark.parametrize("shape", [(10, 40), (40, 10), (16, 16)])
+def test_muon_in_float32_moves_as_pytorchs(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    moved = {}
+    for kind in (MuonInFloat32, torch.optim.Muon):
+        matrix = torch.nn.Parameter(start.clone())
+        muon = kind([matrix], lr=1.0, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw")
+        for step in range(3):
+            matrix.grad = torch.randn(shape, generator=torch.Generator().manual_seed(step))
+            muon.step()
+        moved[kind] = matrix.detach()
+    ours, pytorchs = moved.values()
+    # bfloat16 has three digits.
+    torch.testing.assert_close(ours, pytorchs, rtol=0.02, atol=0.02)
+    assert (start - ours).abs().mean() > 0.3, "the tolerance is small beside the way"
+    assert "momentum_buffer" in muon.state[matrix]
+
+
+def test_where_the_network_computes_in_bfloat16_so_does_muon() -> None:
+    network = networks.build(digits.DEFAULTS, 28, 28, 10).to(memory_format=torch.channels_last)
+    muon, _ = Optimizer(network, {**digits.DEFAULTS, "optimizer": "muon"}, bits=16)._parts
+    assert type(muon) is torch.optim.Muon
+
+
+@pytest.mark.parametrize("shape", [(10, 40), (40, 10), (16, 16)])
+def test_orthogonalised_has_singular_values_of_about_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
+    assert values.min() > 0.5 and values.max() < 1.3
 
 
 def test_muon_leaves_the_last_layer_of_each_member_to_adamw() -> None:

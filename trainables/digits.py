@@ -80,7 +80,7 @@ def train(config: Mapping[str, Any], trial: Trial) -> None:
     num_images, height, width = placed.train_images.shape
 
     network = build(config, height, width, data.num_classes).to(trial.device).to(memory_format=torch.channels_last)
-    optimizer = Optimizer(network, config)
+    optimizer = Optimizer(network, config, bits)
     steps_per_epoch = num_steps(num_images, config["batch_size"], trial.num_workers)
     average = Average(network, memory=config["averaging"] * steps_per_epoch)
     if trial.checkpoint:
@@ -162,7 +162,7 @@ def _warm_up(family: str, few: Placed, data: Data, bits: int) -> None:
     train_epoch(
         network,
         few,
-        Optimizer(network, config).step,
+        Optimizer(network, config, bits).step,
         batch_size=config["batch_size"],
         generator=Generator(images.device),
         augment=_augmentation(config, data),

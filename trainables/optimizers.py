@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.muon import MuonInFloat32
 from trainables.networks import members
 
 
@@ -22,18 +23,19 @@ class Optimizer:
         network: Its convolutions may be channels_last.
         config: `optimizer` (sgd, adamw, muon), `weight_decay`, `schedule` (one_cycle, cosine), `learning_rate_sgd`
             or `learning_rate_adam`, and `momentum` (sgd, muon).
+        bits: Of the precision that the network computes in, 16 or 32.
     """
 
-    def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
+    def __init__(self, network: nn.Module, config: Mapping[str, Any], bits: int = 32) -> None:
         _spare_the_compiler()
         self._schedule = config["schedule"]
         self._filters: list[tuple[nn.Parameter, nn.Parameter]] = []
-        self._parts = self._make(network, config)
+        self._parts = self._make(network, config, bits)
         for part in self._parts:
             for group in part.param_groups:
                 group["peak"] = group["lr"]
 
-    def _make(self, network: nn.Module, config: Mapping[str, Any]) -> list[torch.optim.Optimizer]:
+    def _make(self, network: nn.Module, config: Mapping[str, Any], bits: int) -> list[torch.optim.Optimizer]:
         decay, weights = config["weight_decay"], _weights(network)
         others = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
@@ -46,10 +48,9 @@ class Optimizer:
         parts = [_weights(member) for member in members(network)]
         groups[0]["params"] = [part[-1] for part in parts]
         matrices = [self._as_matrix(weight) for part in parts for weight in part[:-1]]
+        kind = MuonInFloat32 if bits == 32 and matrices[0].device.type == "cpu" else torch.optim.Muon
         # match_rms_adamw gives an update the size of AdamW's, so that one learning rate serves both.
-        muon = torch.optim.Muon(
-            matrices, lr=rate, weight_decay=decay, momentum=config["momentum"], adjust_lr_fn="match_rms_adamw"
-        )
+        muon = kind(matrices, lr=rate, weight_decay=decay, momentum=config["momentum"], adjust_lr_fn="match_rms_adamw")
         return [muon, torch.optim.AdamW(groups, lr=rate, fused=True)]
 
     def _as_matrix(self, weight: nn.Parameter) -> nn.Parameter:
