@@ -198,7 +198,7 @@ def test_a_search_of_two_workers_a_trial(tmp_path: Path) -> None:
         early_stop={"name": "asha", "grace_epochs": 1, "max_epochs": 2, "reduction": 2},
     )  # fmt: skip
     frame = pd.read_parquet(str(run(study).run_directory / "trials.parquet"))
-    assert frame["state"].tolist() == ["finished", "stopped"] and frame["last_num_workers"].tolist() == [2, 2]
+    assert frame["state"].tolist() == ["finished", "stopped"] and frame["epochs"].tolist() == [2, 1]
 
 
 @pytest.mark.ray

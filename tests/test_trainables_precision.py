@@ -1,6 +1,8 @@
 """Which precision a training computes in, and how the machine's answer is remembered."""
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,23 @@ def test_a_real_probe_sees_both_learn(family: str) -> None:
     assert verdict.bits in (16, 32) and min(verdict.fp32_images_per_s, verdict.bf16_images_per_s) > 0
     assert verdict.fp32_fall > 0.1 and verdict.bf16_fall > 0.1
     assert torch.equal(before, torch.get_rng_state()), "a probe draws from no trial's randomness"
+
+
+@pytest.mark.parametrize(("bf16_s", "num_steps"), [(0.3, 2), (0.02, precision._STEPS)])
+def test_a_probe_ends_early_where_bf16_is_hopelessly_slow(
+    bf16_s: float, num_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+
+    def stepper(family: str, device: str, bits: int) -> Callable[[int], float]:
+        def step(number: int) -> float:
+            time.sleep(bf16_s if bits == 16 else 0.002)
+            done.append(bits)
+            return 2.0 - number
+
+        return step
+
+    monkeypatch.setattr(precision, "_stepper", stepper)
+    verdict = precision.probe("cnn", "cpu")
+    assert done.count(16) == done.count(32) == num_steps
+    assert verdict.bits == 32 and verdict.fp32_fall == num_steps - 1

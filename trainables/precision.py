@@ -27,6 +27,9 @@ from trainables.optimizers import Optimizer
 _SIDE, _CLASSES, _BATCH = 28, 10, 128
 _STEPS = 8
 _UNCOUNTED = 2  # the first steps choose and make kernels
+# Of a step, in times float32's and in seconds: a processor without units for bfloat16, where all steps take ten seconds.
+# Shorter ones are all done: they cost little, and other work on the machine may double and redouble one.
+_HOPELESS, _HOPELESS_S = 4, 0.2
 _CLEARLY_FASTER = 1.15
 _AS_GOOD = 0.8  # of the fall of the loss in float32
 
@@ -73,7 +76,8 @@ def choose_bits(precision: str, family: str, device: str, num_threads: int) -> i
     """How many bits a training computes in: 16 or 32.
 
     Args:
-        precision: `bf16`, `fp32`, or `auto`, which may train both for a moment (less than a second).
+        precision: `bf16`, `fp32`, or `auto`, which may train both for a moment: less than a second, up to three where
+            bfloat16 is emulated.
         family: `mlp`, `cnn` or `resnet`.
         device: `cpu` or `cuda`.
         num_threads: CPU threads, already set.
@@ -98,7 +102,10 @@ def _remembered(folder: Path, family: str, device: str, num_threads: int) -> int
 
 
 def probe(family: str, device: str) -> Verdict:
-    """Train a typical network of the family for a few steps in both precisions, by turns."""
+    """Train a typical network of the family for a few steps in both precisions, by turns.
+
+    It ends after two steps where bfloat16 is hopelessly slow; neither loss has fallen far then.
+    """
     devices = [torch.cuda.current_device()] if device == "cuda" else []
     with torch.random.fork_rng(devices):
         steps = {bits: _stepper(family, device, bits) for bits in (32, 16)}
@@ -109,8 +116,10 @@ def probe(family: str, device: str) -> Verdict:
                 started = time.perf_counter()
                 losses[bits].append(step(number))
                 seconds[bits].append(time.perf_counter() - started)
+            if number == _UNCOUNTED - 1 and seconds[16][-1] > max(_HOPELESS * seconds[32][-1], _HOPELESS_S):
+                break
     # The fastest step is the one that others on this machine disturbed least.
-    speeds = {bits: _BATCH / min(seconds[bits][_UNCOUNTED:]) for bits in steps}
+    speeds = {bits: _BATCH / min(seconds[bits][_UNCOUNTED:] or seconds[bits]) for bits in steps}
     return Verdict.of(speeds, {bits: losses[bits][0] - losses[bits][-1] for bits in steps})
 
 
