@@ -27,8 +27,8 @@ from trainables.optimizers import Optimizer
 _SIDE, _CLASSES, _BATCH = 28, 10, 128
 _STEPS = 8
 _UNCOUNTED = 2  # the first steps choose and make kernels
-# Of a step, in times float32's and in seconds: a processor without units for bfloat16, where all steps take ten seconds.
-# Shorter ones are all done: they cost little, and other work on the machine may double and redouble one.
+# Of a step, in times float32's and in seconds: a processor without units for bfloat16, where all take ten seconds.
+# Shorter steps are all done: they cost little, and other work on the machine may double and redouble one.
 _HOPELESS, _HOPELESS_S = 4, 0.2
 _CLEARLY_FASTER = 1.15
 _AS_GOOD = 0.8  # of the fall of the loss in float32
