@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import chromium
-from filelock import FileLock
+from once import once, shared
 from playwright.sync_api import Browser
 
 from cluster.connect import connected
@@ -39,13 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What this machine's user has had probed is not for tests, nor the other way round."""
-    os.environ["XDG_CACHE_HOME"] = str(_shared(tmp_path_factory) / "cache")
-
-
-def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run of the tests, the same for all workers of pytest-xdist."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    os.environ["XDG_CACHE_HOME"] = str(shared(tmp_path_factory) / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -60,18 +54,13 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A small search on real digits, run to its end, once for all workers of pytest-xdist."""
-    output = _shared(tmp_path_factory) / "finished"
-    with FileLock(output.with_suffix(".lock")):
-        if not output.exists():
-            overrides = [
-                "budget.trials=12",
-                "early_stop.max_epochs=6",
-                "budget.wall=5m",
-                f"output={output}",
-                "name=small",
-            ]
-            run(load_study("quickstart", overrides))
-    return outcome_of(open_run(output / "small"), output / "small")
+
+    def search(folder: Path) -> None:
+        overrides = ["budget.trials=12", "early_stop.max_epochs=6", "budget.wall=5m", f"output={folder}", "name=small"]
+        run(load_study("quickstart", overrides))
+
+    found = once(tmp_path_factory, "finished", search) / "small"
+    return outcome_of(open_run(found), found)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from once import once
 
 from search import single
 from search.study import Study
@@ -27,10 +28,10 @@ def mnist_model(factory: pytest.TempPathFactory) -> Path:
     source = os.environ.get("DIGITSEARCH_MNIST")
     if not source:
         pytest.skip("DIGITSEARCH_MNIST doesn't name a folder with MNIST's four .gz files")
-    folder = factory.getbasetemp() / "mnist"
-    if not (folder / "model").exists():
-        datasets.prepare("mnist", folder / "data", Path(source))
-        trained(
-            folder / "model", ["width=12"], max_epochs=2, dataset="mnist", dir=str(folder / "data"), validation=30_000
-        )
-    return folder / "model"
+
+    def train(folder: Path) -> None:
+        data = folder / "data"
+        datasets.prepare("mnist", data, Path(source))
+        trained(folder / "model", ["width=12"], max_epochs=2, dataset="mnist", dir=str(data), validation=30_000)
+
+    return once(factory, "mnist", train) / "model"
