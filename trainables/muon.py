@@ -42,7 +42,7 @@ class MuonInFloat32(torch.optim.Muon):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """The nearest matrix whose singular values are all about 1, in [0.7, 1.2], by Newton and Schulz's iteration.
+    """A matrix of the same singular vectors, its singular values all about 1: from 0.5 to 1.5, by Jordan.
 
     Args:
         matrix: Float (rows, columns).
