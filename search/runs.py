@@ -211,7 +211,7 @@ def _session(
         from search.engine import Engine
         from search.metrics import Metrics
         from search.session import Terms
-        from search.winner import crown, crown_confirmed
+        from search.winner import crown, crown_confirmed, ready_in_time
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
         shared = share(data, study)
@@ -223,9 +223,12 @@ def _session(
         stack.callback(interrupts.request_with, lambda: None)
         metrics = stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu")) if has_metrics else None
         checkpoints = checkpoints_of(place if isinstance(place, Storage) else directory, log.later)
-        engine = Engine(
-            study, directory, checkpoints, log, so_far, [*views, metrics] if metrics else views, num_slots, foresee
-        )
+        watching: list[View] = [*views]
+        if metrics:
+            watching.append(metrics)
+        if is_crowned:
+            watching.append(ready_in_time(study))
+        engine = Engine(study, directory, checkpoints, log, so_far, watching, num_slots, foresee)
         engine.show(first)
         try:
             interrupts.request_with(engine.request_stop)

@@ -5,16 +5,18 @@ Of several objectives that is the Pareto set, with its knee before the others.
 
 import json
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from results import Epoch, Run, Trial, pareto
+from results import Epoch, Event, Run, Trial, View, pareto
 from results.errors import RunWarning
 from results.intervals import wilson
 from search.checkpoints import Checkpoints
@@ -24,6 +26,23 @@ from search.predictions import PREDICTIONS, predictions
 from search.study import DataSection, Study
 from search.workloads import whole_configuration
 from trainables import Data
+
+
+def ready_in_time(study: Study) -> View:
+    """Import what makes the winner's folder as soon as the last trial has begun.
+
+    PyTorch takes seconds, and a slot falls free first: nobody waits for it once the search is over.
+    """
+    importing: list[threading.Thread] = []
+
+    def view(run: Run, event: Event) -> None:
+        is_last = event["event"] == "trial_started" and event["number"] >= study.budget.trials - 1
+        if is_last and not importing and _is_of_digits(study):
+            # Not a daemon: a process that ends while PyTorch is loaded may crash.
+            importing.append(threading.Thread(None, import_module, "winner", ["trainables.model"], daemon=False))
+            importing[0].start()
+
+    return view
 
 
 def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Any) -> dict[str, Any]:
@@ -192,12 +211,17 @@ _Write: TypeAlias = Callable[[Path, Path | None, Trial, Epoch, Mapping[str, Any]
 
 
 def _writer(study: Study, data: Any) -> _Write:
-    if study.workload != "digits" or not isinstance(study.data, DataSection):
+    if not _is_of_digits(study):
         return partial(_write_other, study)
     from trainables.datasets import load_part
 
+    assert isinstance(study.data, DataSection)
     test = load_part(study.data.dataset, Path(study.data.dir), "test")
     return partial(_write_digits, study.data, data, test)
+
+
+def _is_of_digits(study: Study) -> bool:
+    return study.workload == "digits" and isinstance(study.data, DataSection)
 
 
 def _written(

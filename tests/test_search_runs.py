@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,19 @@ from PIL import Image
 
 from cluster.errors import ClusterError
 from results import Event, Run, open_run
-from search import NoTrialSucceeded, Outcome, Study, StudyError, UsageError, environment, load_study, resume, run, show
+from search import (
+    NoTrialSucceeded,
+    Outcome,
+    Study,
+    StudyError,
+    UsageError,
+    environment,
+    load_study,
+    resume,
+    run,
+    show,
+    winner,
+)
 from search.checkpoints import folder_sha256
 from search.suggest import optuna_study
 from trainables.datasets import carve, load_part
@@ -78,6 +91,24 @@ def test_the_environment_names_the_gpus(tmp_path: Path, monkeypatch: pytest.Monk
     assert environment.describe({})["gpus"] == ["NVIDIA H100 80GB HBM3"]
     monkeypatch.setenv("PATH", "")
     assert environment.describe({})["gpus"] == []
+
+
+@pytest.mark.parametrize("is_of_digits", [True, False])
+def test_what_makes_the_winner_is_imported_as_soon_as_the_last_trial_has_begun(
+    is_of_digits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr(winner, "import_module", imported.append)
+    few = made(tmp_path, "sleeps", budget={"trials": 2})
+    view = winner.ready_in_time(load_study("quickstart", ["budget.trials=2"]) if is_of_digits else few)
+    view(Run(), {"event": "trial_started", "number": 0})
+    assert not imported
+    for _ in range(2):  # the second is another attempt
+        view(Run(), {"event": "trial_started", "number": 1})
+    for thread in threading.enumerate():
+        if thread.name == "winner":
+            thread.join()
+    assert imported == ["trainables.model"] * is_of_digits
 
 
 def test_the_number_of_files_does_not_grow_with_the_trials(finished: Outcome) -> None:
