@@ -66,7 +66,7 @@ def _wipe_torch(torch: Any, num_threads: int, seed: int) -> None:
     torch.set_num_threads(num_threads)
     torch.set_grad_enabled(True)
     if torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(False)  # it imports PyTorch's compiler (2.13): 2 s and more of processor
+        torch.use_deterministic_algorithms(False)  # it imports PyTorch's compiler (2.15): 2 s of processor
     torch.set_float32_matmul_precision("highest")
     torch.autograd.set_detect_anomaly(False)
     torch.backends.cudnn.benchmark = False

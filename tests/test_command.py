@@ -208,6 +208,7 @@ def test_train_writes_the_same_kind_of_folder_as_best(trained_model: Path, finis
     assert set(ours) == set(theirs)
     metrics = json.loads((trained_model / "metrics.json").read_text())
     assert metrics["test_accuracy"] > 0.8 and metrics["num_test"] == 360
+    assert metrics["num_threads"] == int(os.environ["OMP_NUM_THREADS"])
 
 
 def test_a_network_that_does_not_fit_into_memory_is_one_message(tmp_path: Path) -> None:

@@ -87,16 +87,13 @@ class Optimizer:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` gave."""
-        for number, part in enumerate(self._parts):
-            for index, parameter in enumerate(_moved(part)):
-                prefix = f"{number}.{index}."
-                for name in (name for name in tensors if name.startswith(prefix)):
-                    value = tensors[name].to(parameter.device)
-                    # Fused steps walk through weight and memory side by side: both must lie in one order, channels
-                    # last.
-                    part.state[parameter][name.removeprefix(prefix)] = (
-                        torch.empty_like(parameter).copy_(value) if value.ndim else value
-                    )
+        for name, value in tensors.items():
+            number, index, key = name.split(".", 2)
+            part = self._parts[int(number)]
+            parameter = _moved(part)[int(index)]
+            # Fused steps walk through weight and memory side by side: both must lie in one order, channels last.
+            like_it = torch.empty_like(parameter).copy_(value) if value.ndim else value.to(parameter.device)
+            part.state[parameter][key] = like_it
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:

@@ -104,7 +104,7 @@ def _remembered(folder: Path, family: str, device: str, num_threads: int) -> int
 def probe(family: str, device: str) -> Verdict:
     """Train a typical network of the family for a few steps in both precisions, by turns.
 
-    It ends after two steps where bfloat16 is hopelessly slow; neither loss has fallen far then.
+    It ends after two steps where bfloat16 is hopelessly slow; the losses have fallen less far then.
     """
     devices = [torch.cuda.current_device()] if device == "cuda" else []
     with torch.random.fork_rng(devices):
