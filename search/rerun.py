@@ -46,6 +46,7 @@ class Rerun:
         metrics: The names that were compared.
         differences: In the order of the epochs.
         elsewhere: What the run was made with and this process is not: (name, then, now).
+        on_gpu: It was trained on a GPU, then and now.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Rerun:
     metrics: list[str]
     differences: list[Difference]
     elsewhere: list[tuple[str, str, str]]
+    on_gpu: bool
 
     def check(self) -> None:
         """Raise NotReproduced if a metric differs."""
@@ -60,13 +62,15 @@ class Rerun:
             first = self.differences[0]
             raise NotReproduced(
                 f"trial {self.number} must come out as it was recorded, got {first.metric} {first.now!r} at epoch "
-                f"{first.epoch} where {first.recorded!r} was; {_why(self.elsewhere)}"
+                f"{first.epoch} where {first.recorded!r} was; {_why(self.elsewhere, self.on_gpu)}"
             )
 
 
-def _why(elsewhere: list[tuple[str, str, str]]) -> str:
+def _why(elsewhere: list[tuple[str, str, str]], on_gpu: bool) -> str:
     if not elsewhere:
-        return "nothing that is recorded of the machine and its packages differs: the function itself is not repeatable"
+        # https://docs.pytorch.org/docs/stable/notes/randomness.html
+        itself = "a GPU adds up gradients in no fixed order" if on_gpu else "the function itself is not repeatable"
+        return f"nothing that is recorded of the machine and its packages differs: {itself}"
     return "other than then: " + "; ".join(f"{name} {now} (then {then})" for name, then, now in elsewhere)
 
 
@@ -98,7 +102,7 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
         for name in metrics
         if name in epoch.metrics and not _alike(epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
     ]
-    return Rerun(number, trial.epochs, metrics, differences, _elsewhere(place))
+    return Rerun(number, trial.epochs, metrics, differences, _elsewhere(place), study.resources.gpu > 0)
 
 
 def _alike(recorded: float, now: float | None) -> bool:

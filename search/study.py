@@ -777,7 +777,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
     if kind == "extra_forbidden":
         known = list(_section_at(error["loc"][:-1]).model_fields)
         section = error["loc"][-2] if len(error["loc"]) > 1 else ""
-        where = section if section in _VARIANTS else ".".join(map(str, path[:-1]))
+        where = section if section in _VARIANTS else _typed(path[:-1])
         inside = f" in {where}" if where else ""
         return _unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
     if kind in ("space", "workload", "early_stop", "together"):

@@ -141,9 +141,14 @@ def test_what_was_not_trained_alone(
         rerun(mine, 0, quiet)
 
 
-def test_not_reproduced_says_so_where_nothing_differs() -> None:
+@pytest.mark.parametrize(
+    ("on_gpu", "reason"),
+    [(False, "the function itself is not repeatable"), (True, "a GPU adds up gradients in no fixed order")],
+)
+def test_not_reproduced_says_so_where_nothing_differs(on_gpu: bool, reason: str) -> None:
     from search.rerun import Difference, Rerun
 
-    found = Rerun(3, [], ["loss"], [Difference(2, "loss", 0.5, 0.25)], [])
-    with pytest.raises(NotReproduced, match=r"got loss 0.25 at epoch 2 where 0.5 was; nothing that is recorded"):
+    found = Rerun(3, [], ["loss"], [Difference(2, "loss", 0.5, 0.25)], [], on_gpu)
+    said = rf"got loss 0.25 at epoch 2 where 0.5 was; nothing that is recorded .* differs: {reason}"
+    with pytest.raises(NotReproduced, match=said):
         found.check()
