@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from cluster.errors import ClusterError, ClusterWarning
 
@@ -34,6 +35,9 @@ _TOO_SLOW = "timed out during startup"  # Ray's words (2.60)
 # Makes a cluster of our own listen on loopback alone. Ray reads it as it is imported, and nowhere offers it otherwise:
 # `_node_ip_address="127.0.0.1"` is turned into the machine's own address (2.60).
 _ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# Ray starts a process for each core before it is asked for one. None of these can become a slot, which Tune wants with
+# variables of its own: they would import Ray beside those that do, and end (2.60).
+_NO_SPARE_PROCESSES = {"prestart_worker_first_driver": False}
 
 
 @contextmanager
@@ -64,7 +68,9 @@ def connected(address: str | None = None, imported: Callable[[], None] = lambda:
         yield address != "local"
         return
     # A cluster that is joined was started without the settings: its workers get them with this job.
-    options = {"include_dashboard": False} if address == "local" else {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
+    options: dict[str, Any] = {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
+    if address == "local":
+        options = {"include_dashboard": False, "_system_config": _NO_SPARE_PROCESSES}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         # Importing Tune takes a second, and joining a cluster is waiting for the most part.

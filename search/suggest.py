@@ -125,7 +125,7 @@ class Suggester:
         if self._settings.repeats == "reseed":
             return False
         try:
-            return key(self._space.walk(lambda name, parameter: drawn[name])) in self._suggested
+            return key(self._space.walk(lambda name, parameter: _taken(drawn, name, parameter))) in self._suggested
         except KeyError:
             return False  # it has not drawn all that this configuration needs
 
@@ -212,6 +212,17 @@ def optuna_study(run_directory: str | Place) -> optuna.Study:
 def _empty(study: Study) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(directions=directions(study), study_name=study.name)
+
+
+def _taken(drawn: Mapping[str, Value], name: str, parameter: Parameter) -> Value:
+    """A parameter's value of those that a sampler has drawn; it does not draw the only one that there is.
+
+    Raises:
+        KeyError: It was not drawn, and could be another.
+    """
+    if name not in drawn and isinstance(parameter, Choice) and len(parameter.options) == 1:
+        return parameter.options[0]
+    return drawn[name]
 
 
 def _suggested(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:

@@ -1,0 +1,122 @@
+"""TPE as it is here: what is known is drawn anew, and every third suggestion is a neighbour of the best."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, Trial
+from test_search_engine import Driver, made
+
+from search.tpe import FreshTPESampler
+
+pytestmark = pytest.mark.filterwarnings("ignore:Argument ``:optuna.exceptions.ExperimentalWarning")
+
+STARTUP = 6
+NEIGHBOURS = range(STARTUP, 40, 3)
+
+
+def searched(objective: Callable[[Trial], float], direction: str = "maximize", **arguments: Any) -> list[FrozenTrial]:
+    """Forty trials one after the other, none suggested twice if that can be."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    seen: set[str] = set()
+
+    def is_known(drawn: Mapping[str, Any]) -> bool:
+        return json.dumps(drawn, sort_keys=True) in seen
+
+    study = optuna.create_study(direction=direction)
+    for number in range(40):
+        given = {"n_startup_trials": STARTUP, "multivariate": True, "group": True, **arguments}
+        study.sampler = FreshTPESampler(is_known, seed=number, **given)
+        study.optimize(objective, n_trials=1)
+        seen.add(json.dumps(study.trials[-1].params, sort_keys=True))
+    return study.trials
+
+
+def exchanged(trial: FrozenTrial, other: FrozenTrial) -> list[str]:
+    return [name for name in trial.params if trial.params[name] != other.params.get(name)]
+
+
+def value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def mixed(trial: Trial) -> float:
+    kind, x = trial.suggest_categorical("kind", ["a", "b", "c"]), trial.suggest_float("x", 0.0, 1.0)
+    n, many = trial.suggest_int("n", 0, 12, step=3), trial.suggest_int("many", 0, 10_000)
+    trial.suggest_categorical("only", ["one"])
+    return {"a": 0.0, "b": 1.0, "c": 2.0}[kind] - (x - 0.3) ** 2 - abs(n - 6) / 10 - many / 10_000
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
+def test_every_third_suggestion_exchanges_one_value_of_one_of_the_best(direction: str, sign: int) -> None:
+    trials = searched(lambda trial: sign * mixed(trial), direction)
+    for number in NEIGHBOURS:
+        best = sorted(trials[:number], key=value, reverse=sign > 0)[:3]
+        (name,) = min((exchanged(trials[number], one) for one in best), key=len)
+        assert name in ("kind", "n"), "a real number, or one of ten thousand, has no next one that differs"
+        if name == "n":
+            assert any(abs(trials[number].params["n"] - one.params["n"]) == 3 for one in best)
+    between = [n for n in range(STARTUP, 40) if n % 3]
+    assert any(len(exchanged(trials[n], max(trials[:n], key=value))) > 1 for n in between)
+
+
+def test_what_does_not_apply_to_the_best_is_drawn() -> None:
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("kind", ["a", "b"]) == "a":
+            return 1.0 - trial.suggest_float("x", 0.0, 1.0) / 10
+        return trial.suggest_float("y", 0.0, 1.0) / 10
+
+    trials = searched(objective)
+    others = [trials[n] for n in NEIGHBOURS if "y" in trials[n].params]
+    assert others and all(set(trial.params) == {"kind", "y"} for trial in others)
+
+
+def test_the_best_that_breaks_a_constraint_has_no_neighbours() -> None:
+    def objective(trial: Trial) -> float:
+        n = trial.suggest_int("n", 0, 20)
+        trial.suggest_int("m", 0, 20)
+        trial.set_user_attr("excess", n - 10)
+        return float(n)
+
+    trials = searched(objective, constraints_func=lambda trial: [trial.user_attrs["excess"]])
+    assert max(trial.params["n"] for trial in trials[:STARTUP]) > 12
+    assert all(trials[n].params["n"] <= 11 for n in NEIGHBOURS[:8])  # later, all of their neighbours are known
+
+
+def test_where_all_neighbours_are_known_it_is_as_drawn() -> None:
+    trials = searched(lambda trial: trial.suggest_int("n", 0, 2))
+    assert len(trials) == 40 and {trial.params["n"] for trial in trials} == {0, 1, 2}
+
+
+def test_of_several_objectives_no_trial_is_the_best() -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    def is_known(drawn: Mapping[str, Any]) -> bool:
+        seen.append(drawn)
+        return False
+
+    def objective(trial: Trial) -> tuple[float, float]:
+        n = trial.suggest_int("n", 0, 20)
+        return n, -n
+
+    study = optuna.create_study(directions=["maximize", "maximize"])
+    for number in range(12):
+        study.sampler = FreshTPESampler(is_known, seed=number, n_startup_trials=3, multivariate=True)
+        study.optimize(objective, n_trials=1)
+    assert len(seen) == 9, "one draw a suggestion, and no neighbour that is asked after"
+
+
+def test_a_choice_of_one_changes_nothing(tmp_path: Path) -> None:
+    numbers = {"x": {"int": [0, 9]}, "y": {"int": [0, 9]}}
+    found = []
+    for name, space in (("without", numbers), ("with", {**numbers, "z": {"choice": [True]}})):
+        sections: dict[str, Any] = {"early_stop": {"name": "none", "max_epochs": 1}, "budget": {"trials": 60}}
+        driver = Driver(made(tmp_path, name=name, space=space, sampler={"name": "tpe", "seed": 1}, **sections))
+        driver.train()
+        trials = sorted(driver.end().trials.items())
+        found.append([(trial.config["x"], trial.config["y"]) for _, trial in trials])
+    assert found[0] == found[1]
