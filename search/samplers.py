@@ -124,7 +124,7 @@ def check_installed(settings: "Sampler") -> None:
 
 
 def arguments(settings: "Sampler") -> dict[str, Any]:
-    """The arguments of Optuna's sampler, seed aside: spelled out, since its defaults have changed between versions."""
+    """The arguments of the sampler, seed aside: spelled out, since its defaults have changed between versions."""
     if settings.name == "tpe":
         # `group` models each set of parameters that apply together; without it those behind a condition would be
         # drawn at random.

@@ -15,8 +15,6 @@ from search.optuna_view import CONSTRAINTS
 
 # Where it draws known configurations so often in a row, it has come to its end: then one more repeat it is.
 _MOST_DRAWS = 10
-# Every third suggestion is a neighbour of the best: on public tables that found better ones, drawing alone found worse.
-_NEIGHBOUR_EVERY = 3
 # Once all neighbours of the best are known, those of the next best.
 _BEST = 3
 # Of more values than this, the next one hardly differs: such a number is as good as a real one.
@@ -36,12 +34,24 @@ class FreshTPESampler(TPESampler):
         is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
             also what does not apply.
         seed: Of the suggestion.
+        neighbour_every: Every so many suggestions, one of the best with one value exchanged; 0 for never.
+        n_startup_trials: So many trials must have ended before TPE draws, and have finished before any is the best:
+            the few that early stopping has spared by then are the first rather than the best.
         arguments: Of Optuna's TPESampler.
     """
 
-    def __init__(self, is_known: Callable[[Mapping[str, Any]], bool], seed: int, **arguments: Any) -> None:
-        super().__init__(seed=seed, **arguments)
+    def __init__(
+        self,
+        is_known: Callable[[Mapping[str, Any]], bool],
+        *,
+        seed: int,
+        neighbour_every: int,
+        n_startup_trials: int,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(seed=seed, n_startup_trials=n_startup_trials, **arguments)
         self._is_known, self._seed = is_known, seed
+        self._every, self._least = neighbour_every, n_startup_trials
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -51,7 +61,7 @@ class FreshTPESampler(TPESampler):
             drawn = super().sample_relative(study, trial, search_space)
             if not drawn or not self._is_known(drawn):
                 break
-        if drawn and not trial.number % _NEIGHBOUR_EVERY:
+        if drawn and self._every and not trial.number % self._every:
             return self._neighbour(study, drawn, search_space) or drawn
         return drawn
 
@@ -59,7 +69,7 @@ class FreshTPESampler(TPESampler):
         self, study: Study, drawn: Mapping[str, Any], search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any] | None:
         """One of the best with one value exchanged, if not known; what does not apply to that is as drawn."""
-        for best in _best(study, search_space):
+        for best in _best(study, search_space, self._least):
             whole = {name: best.params.get(name, value) for name, value in drawn.items()}
             neighbours = [
                 {**whole, name: value}
@@ -74,11 +84,11 @@ class FreshTPESampler(TPESampler):
         return None
 
 
-def _best(study: Study, search_space: Mapping[str, BaseDistribution]) -> Iterator[FrozenTrial]:
-    """The best finished trials that lie in the space and keep its constraints; none of several objectives."""
-    if len(study.directions) > 1:
-        return iter(())
+def _best(study: Study, search_space: Mapping[str, BaseDistribution], least: int) -> Iterator[FrozenTrial]:
+    """The best finished trials that lie in the space and keep its constraints; none of several objectives or of few."""
     finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if len(study.directions) > 1 or len(finished) < least:
+        return iter(())
     ranked = sorted(finished, key=_value, reverse=study.direction == StudyDirection.MAXIMIZE)
     return islice((trial for trial in ranked if _is_of(trial, search_space)), _BEST)
 

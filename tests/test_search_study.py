@@ -156,7 +156,7 @@ BROKEN = {
     "objective: {target: high}": "s.yaml, line 1: objective.target must be a number, got 'high'",
     "sampler: tpe": "s.yaml, line 1: sampler must be a mapping of keys to values, got 'tpe'",
     "sampler: {seed: 3000000000}": "s.yaml, line 1: sampler.seed must be below 2147483648, got 3000000000",
-    "sampler: {seeds: 3}": "s.yaml, line 1: unknown key 'seeds' in sampler tpe; known: name, seed, known, warm_start, repeats, deterministic, n_startup_trials, n_ei_candidates (did you mean 'seed'?)",
+    "sampler: {seeds: 3}": "s.yaml, line 1: unknown key 'seeds' in sampler tpe; known: name, seed, known, warm_start, repeats, deterministic, n_startup_trials, n_ei_candidates, neighbour_every (did you mean 'seed'?)",
     "early_stop: {max_epochs: 0}": "s.yaml, line 1: early_stop.max_epochs must be at least 1, got 0",
     "early_stop: {reduction: 2.5}": "s.yaml, line 1: early_stop.reduction must be a whole number, got 2.5",
     "resources: {cpu: 0}": "s.yaml, line 1: resources.cpu must be at least 1, got 0",

@@ -28,7 +28,7 @@ def searched(objective: Callable[[Trial], float], direction: str = "maximize", *
 
     study = optuna.create_study(direction=direction)
     for number in range(40):
-        given = {"n_startup_trials": STARTUP, "multivariate": True, "group": True, **arguments}
+        given = {"n_startup_trials": STARTUP, "neighbour_every": 3, "multivariate": True, "group": True, **arguments}
         study.sampler = FreshTPESampler(is_known, seed=number, **given)
         study.optimize(objective, n_trials=1)
         seen.add(json.dumps(study.trials[-1].params, sort_keys=True))
@@ -64,6 +64,26 @@ def test_every_third_suggestion_exchanges_one_value_of_one_of_the_best(direction
     assert any(len(exchanged(trials[n], max(trials[:n], key=value))) > 1 for n in between)
 
 
+def test_zero_is_never() -> None:
+    never, every_third = ([t.params for t in searched(mixed, neighbour_every=every)] for every in (0, 3))
+    assert never[:STARTUP] == every_third[:STARTUP] and never != every_third
+    assert any(
+        min(sum(value != other[name] for name, value in never[n].items()) for other in never[:n]) > 1
+        for n in NEIGHBOURS
+    )
+
+
+def test_few_that_have_finished_are_no_best() -> None:
+    def objective(trial: Trial) -> float:
+        worth = mixed(trial)
+        if trial.number % 10:
+            trial.report(worth, 1)
+            raise optuna.TrialPruned
+        return worth
+
+    assert [t.params for t in searched(objective)] == [t.params for t in searched(objective, neighbour_every=0)]
+
+
 def test_what_does_not_apply_to_the_best_is_drawn() -> None:
     def objective(trial: Trial) -> float:
         if trial.suggest_categorical("kind", ["a", "b"]) == "a":
@@ -75,6 +95,7 @@ def test_what_does_not_apply_to_the_best_is_drawn() -> None:
     assert others and all(set(trial.params) == {"kind", "y"} for trial in others)
 
 
+@pytest.mark.filterwarnings("ignore:`constraints_func`:FutureWarning")
 def test_the_best_that_breaks_a_constraint_has_no_neighbours() -> None:
     def objective(trial: Trial) -> float:
         n = trial.suggest_int("n", 0, 20)
@@ -105,7 +126,7 @@ def test_of_several_objectives_no_trial_is_the_best() -> None:
 
     study = optuna.create_study(directions=["maximize", "maximize"])
     for number in range(12):
-        study.sampler = FreshTPESampler(is_known, seed=number, n_startup_trials=3, multivariate=True)
+        study.sampler = FreshTPESampler(is_known, seed=number, neighbour_every=3, n_startup_trials=3, multivariate=True)
         study.optimize(objective, n_trials=1)
     assert len(seen) == 9, "one draw a suggestion, and no neighbour that is asked after"
 
