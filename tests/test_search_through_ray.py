@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from results import open_run, read_events
+from results import Run, open_run, read_events
 from search import Study, StudyError, load_study, run
 from search.early_stop import rungs
 from search.samplers import SAMPLERS
+from search.study import EARLY_STOPS
 
 TESTS = Path(__file__).parent
 DETERMINISTIC = """
@@ -68,39 +69,43 @@ NUMBERS = {
     "dropout": {"float": [0.0, 0.2]},
 }
 FLAT = {**{name: {k: v for k, v in entry.items() if k != "when"} for name, entry in NUMBERS.items()}}
-OF_QUICKSTART: dict[str, dict[str, Any]] = {
-    "tpe": {"n_startup_trials": 1},
-    "gp": {"n_startup_trials": 2},
-    "cmaes": {"popsize": 3},
-    "random": {},
-    "qmc": {},
-    "grid": {},
-    "nsga2": {"population_size": 2},
-    "nsga3": {"population_size": 2},
+# Each with a rule of early stopping, so that each of those searches too: a search is some ten seconds of starting.
+OF_QUICKSTART: dict[str, tuple[dict[str, Any], str]] = {
+    "tpe": ({"n_startup_trials": 1}, "asha"),
+    "gp": ({"n_startup_trials": 2}, "hyperband"),
+    "cmaes": ({"popsize": 3}, "median"),
+    "random": ({}, "pbt"),
+    "qmc": ({}, "none"),
+    "grid": ({}, "none"),
+    "nsga2": ({"population_size": 2}, "asha"),
+    "nsga3": ({"population_size": 2}, "none"),
 }
 RULES: dict[str, dict[str, Any]] = {
     "asha": {"grace_epochs": 1, "max_epochs": 4},
     "hyperband": {"grace_epochs": 1, "max_epochs": 4},
     "median": {"max_epochs": 3, "min_trials": 1},
-    "none": {"max_epochs": 2},
+    "none": {"max_epochs": 1},
     "pbt": {"max_epochs": 3, "grace_epochs": 1},
 }
 
 
 def quickstart(output: Path, *overrides: str) -> Study:
     """A search that is over soon, in one slot: a second takes longer to start than to train."""
-    few = ("early_stop={name: none, max_epochs: 1}", "budget={trials: 3, wall: 2m}", "resources.concurrent=1")
+    few = ("budget={trials: 4, wall: 2m}", "resources.concurrent=1")
     return load_study("quickstart", [*few, f"output={output}", *overrides])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_searches_quickstart(sampler: str, ray_cluster: None, tmp_path: Path) -> None:
     """On its own space with conditions where it can; where it can't, on one without, after a refusal."""
-    can, options = SAMPLERS[sampler], {"name": sampler, "seed": 1, **OF_QUICKSTART[sampler]}
+    can, (options, rule) = SAMPLERS[sampler], OF_QUICKSTART[sampler]
     missing = [package for package in can.packages if find_spec(package) is None]
     if missing:
         pytest.skip(f"{sampler} needs the package {missing[0]}")
-    overrides = [f"sampler={json.dumps(options)}"]
+    overrides = [
+        f"sampler={json.dumps({'name': sampler, 'seed': 1, **options})}",
+        f"early_stop={json.dumps({'name': rule, **RULES[rule]})}",
+    ]
     if not can.conditions or not can.endless:
         with pytest.raises(StudyError, match=f"sampler '{sampler}' (can't do conditions|tries all values), and "):
             quickstart(tmp_path, *overrides)
@@ -108,31 +113,29 @@ def test_every_sampler_searches_quickstart(sampler: str, ray_cluster: None, tmp_
             FLAT if can.endless else {**SMALL_NET, "hidden": {"int": [32, 64], "step": 32, "when": {"model": "mlp"}}}
         )
         overrides.append(f"space={json.dumps(space)}")
+    elif rule == "pbt":
+        overrides.append(f"space={json.dumps(NUMBERS)}")
     study = quickstart(tmp_path, *overrides)
     done = run(study).run
-    num_trials = 2 if sampler == "grid" else 3
-    assert [trial.state for trial in done.trials.values()] == ["finished"] * num_trials
+    num_trials = 2 if sampler == "grid" else 4
+    assert done.count("finished", "stopped") == len(done.trials) == num_trials and done.count("finished")
     assert len({json.dumps(trial.config) for trial in done.trials.values()}) == num_trials
     assert done.winner is not None and done.winner["metrics"]["test_accuracy"] > 0.2
+    assert_keeps_to_its_rule(study, done)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_searches_quickstart(rule: str, ray_cluster: None, tmp_path: Path) -> None:
-    study = quickstart(
-        tmp_path,
-        f"space={json.dumps(NUMBERS)}",
-        f"early_stop={json.dumps({'name': rule, **RULES[rule]})}",
-        "budget.trials=4",
-    )
-    done = run(study).run
-    assert done.count("finished", "stopped") == 4 and done.winner is not None
-    assert all(trial.epochs[-1].epoch in {*rungs(study.early_stop), study.early_stop.max_epochs}
-               for trial in done.trials.values())  # fmt: skip
+def assert_keeps_to_its_rule(study: Study, done: Run) -> None:
+    may_end = {*rungs(study.early_stop), study.early_stop.max_epochs}
+    assert all(trial.epochs[-1].epoch in may_end for trial in done.trials.values())
     copied = [event["copies"] for event in read_events(study.run_directory) if event["event"] == "generation_ended"]
-    assert len(copied) == (2 if rule == "pbt" else 0)
+    assert len(copied) == (2 if study.early_stop.name == "pbt" else 0)
     for generation in copied:
         for copy in generation:
             study.space.check(copy["config"])
+
+
+def test_every_rule_is_among_them() -> None:
+    assert {rule for _, rule in OF_QUICKSTART.values()} == set(RULES) == set(EARLY_STOPS)
 
 
 @pytest.mark.usefixtures("ray_cluster")
