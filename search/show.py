@@ -7,15 +7,17 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
 from cluster.connect import listed
-from cluster.jobs import Job, Jobs
 from results import Place, Run, Trial
 from search.progress import configuration, figure, time_left, valued, wall_s
+
+if TYPE_CHECKING:
+    from cluster.jobs import Job, Jobs
 
 _LINES_OF_A_FAILED_JOB = 20
 
@@ -275,7 +277,7 @@ def submitted(job_id: str, run_directory: str, address: str | None) -> str:
     )
 
 
-def stopped(before: Job, after: Job, address: str | None) -> str:
+def stopped(before: "Job", after: "Job", address: str | None) -> str:
     """What came of telling a job to stop."""
     if before.ended:
         return f"{before.id}: had ended already: {before.status}"
@@ -287,7 +289,7 @@ def stopped(before: Job, after: Job, address: str | None) -> str:
     return f"{line}; go on with: {program()} submit --resume '{after.run_directory}'{_there(address)}"
 
 
-def jobs(found: Sequence[Job], format_: str) -> str:
+def jobs(found: "Sequence[Job]", format_: str) -> str:
     """A cluster's jobs, oldest first."""
     records = [_job_record(job) for job in found]
     if format_ != "table":
@@ -296,7 +298,7 @@ def jobs(found: Sequence[Job], format_: str) -> str:
     return text_table(names, [[_figure(record[name]) for name in names] for record in records])
 
 
-def job(there: Jobs, job_id: str, format_: str) -> str:
+def job(there: "Jobs", job_id: str, format_: str) -> str:
     """One job; of a failed one the end of what it printed."""
     found = there.get(job_id)
     record = _job_record(found)
@@ -323,7 +325,7 @@ def findings(found: Sequence[Any], format_: str) -> str:
     return text_table(("state", "code", "found"), lines)
 
 
-def _job_record(found: Job) -> dict[str, Any]:
+def _job_record(found: "Job") -> dict[str, Any]:
     at = {"started_at": found.started_at, "ended_at": found.ended_at}
     return {
         "job": found.id,

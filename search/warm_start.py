@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results import Objectives, StorageError, open_run, place
 from search.errors import StudyError
-from search.study import Study
 from spaces import Choice, Parameter, Space, Value
 
+if TYPE_CHECKING:
+    from search.study import Study
 
-def taken(study: Study) -> list[dict[str, Any]]:
+
+def taken(study: "Study") -> list[dict[str, Any]]:
     """What each run that the study names gives, as the event study_started has it.
 
     It is written to the log, so that a resume needs the other runs no more.
@@ -22,7 +24,7 @@ def taken(study: Study) -> list[dict[str, Any]]:
     return [_taken(study, name) for name in study.sampler.warm_start]
 
 
-def _taken(study: Study, name: str) -> dict[str, Any]:
+def _taken(study: "Study", name: str) -> dict[str, Any]:
     try:
         run = open_run(place(name))
     except StorageError as err:
