@@ -47,13 +47,15 @@ def test_no_print_and_no_pickle() -> None:
         )
 
 
-def test_help_imports_neither_torch_nor_ray() -> None:
+@pytest.mark.parametrize("words", [["--help"], ["trials", "nowhere"]])
+def test_help_and_reading_import_no_more_than_they_need(words: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['digitsearch', '--help']\n"
+        f"import sys; sys.argv = ['digitsearch', *{words}]\n"
         "from search.command import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "assert not {'torch', 'ray', 'optuna', 'pandas', 'pyarrow', 'altair', 'jinja2'} & set(sys.modules), sorted(sys.modules)"
+        "unneeded = {'torch', 'ray', 'optuna', 'pandas', 'pyarrow', 'altair', 'jinja2', 'search.study', 'search.runs'}\n"
+        "assert not unneeded & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
