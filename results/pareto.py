@@ -132,6 +132,15 @@ class Front:
         return self.members[order[knee(self.costs[order])]]
 
 
+def order(all_costs: Sequence[Sequence[float]]) -> list[int]:
+    """The indices of the (N, M): first the knee of the front, then all others by their rank, equals as they come."""
+    found = np.array(all_costs)
+    by_rank = ranks(found)
+    indices: list[int] = np.argsort(by_rank, kind="stable").tolist()
+    indices.insert(0, indices.pop(knee(found[by_rank == 0])))
+    return indices
+
+
 def knee(front_costs: Costs) -> int:
     """The member of a front, (F, M), that gives up least: going either way from it costs more than it brings.
 

@@ -5,15 +5,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from results import pareto
 from results.errors import RunError
 from results.events import Event, read_events
 from results.objectives import Objectives, Standing
 from results.storage import Place
+
+if TYPE_CHECKING:
+    from results.pareto import Front
 
 Value = str | int | float | bool
 
@@ -102,7 +102,7 @@ class Run:
     confirmed: list[dict[str, Any]] = field(default_factory=list)  # number, n, mean, low, high; the surest first
     objectives: Objectives = field(default_factory=lambda: Objectives(()))
     _best: Trial | None = None
-    _front: pareto.Front = field(default_factory=pareto.Front, compare=False, repr=False)
+    _front: "Front | None" = field(default=None, compare=False, repr=False)  # of several objectives alone
     last_at: datetime | None = None
 
     @property
@@ -181,11 +181,9 @@ class Run:
         found.sort(key=lambda row: row[:2])
         if not self.objectives.are_several or not found:
             return [trial for _, _, trial in found]
-        all_costs = np.array([standing[1:] for standing, _, _ in found])
-        ranks = pareto.ranks(all_costs)
-        order = np.argsort(ranks, kind="stable").tolist()
-        order.insert(0, order.pop(pareto.knee(all_costs[ranks == 0])))
-        return [found[index][2] for index in order]
+        from results import pareto
+
+        return [found[index][2] for index in pareto.order([standing[1:] for standing, _, _ in found])]
 
     def costs(self, trial: Trial) -> tuple[float, ...] | None:
         """The objectives of a trial that may win, as costs; None for the others."""
@@ -205,8 +203,10 @@ class Run:
         """The trials that may win and that no other dominates, by the objectives in their order; of one the best."""
         if not self.objectives.are_several:
             return [self._best] if self._best else []
+        if not self._front:
+            return []
         members = zip(self._front.costs.tolist(), self._front.members, strict=True)
-        return [self.trials[number] for _, number in sorted(members)] if self._front.members else []
+        return [self.trials[number] for _, number in sorted(members)]
 
     def count(self, *states: str) -> int:
         """How many trials are in one of the states."""
@@ -246,7 +246,7 @@ class Run:
             self.parameters[name] = _wider(self.parameters.get(name, kind), kind)
         for number in event["set_aside"]:
             self.trials[number].counts = False
-        self._best, self._front, self.confirmed = None, pareto.Front(), []
+        self._best, self._front, self.confirmed = None, None, []
         for _, trial in sorted(self.trials.items()):
             self._take_in(trial)
         self.sessions.append((at, at))
@@ -321,6 +321,9 @@ class Run:
         if not standing:
             return
         if self.objectives.are_several:
+            from results.pareto import Front  # here, for NumPy is a good part of what `digitsearch trials` waits for
+
+            self._front = self._front or Front()
             if self._front.add(trial.number, standing[1:]):
                 self._best = self.trials[self._front.knee()]
         elif self._best is None or (standing, trial.number) < (self.standing(self._best), self._best.number):

@@ -7,9 +7,10 @@ from `trial.epoch`, and calls `trial.report` once after each pass.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Save: TypeAlias = Callable[[Path], None]
 Report: TypeAlias = Callable[[Mapping[str, float], Save | None], None]
@@ -32,10 +33,10 @@ class Data:
         std: Of the training pixels, in units of the full range.
     """
 
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    val_images: np.ndarray
-    val_labels: np.ndarray
+    train_images: "np.ndarray"
+    train_labels: "np.ndarray"
+    val_images: "np.ndarray"
+    val_labels: "np.ndarray"
     num_classes: int
     mean: float
     std: float
