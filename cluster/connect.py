@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from cluster.errors import ClusterError, ClusterWarning
+from cluster.imports import no_collection
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
 # trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
@@ -61,7 +62,8 @@ def connected(address: str | None = None, imported: Callable[[], None] = lambda:
     check_answers(address)
     if address == "local" and "ray" not in sys.modules:
         os.environ.setdefault(*_ON_LOOPBACK)
-    import ray
+    with no_collection():
+        import ray
 
     imported()
     if ray.is_initialized():
@@ -74,7 +76,7 @@ def connected(address: str | None = None, imported: Callable[[], None] = lambda:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         # Importing Tune takes a second, and joining a cluster is waiting for the most part.
-        with ThreadPoolExecutor(1) as beside:
+        with no_collection(), ThreadPoolExecutor(1) as beside:
             beside.submit(import_module, "ray.tune")
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except ray.exceptions.AuthenticationError as err:  # its text is long, and may tell where a token lies

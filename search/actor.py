@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
+from cluster.imports import no_collection
 from search import trial_log, workloads
 from search.clean_slate import CleanSlate
 from search.session import Failed, Session, Terms
@@ -51,12 +52,13 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, terms: Terms, data: Any) -> None:
         """Get ready for any trial of the study."""
         self._terms, self._data = terms, data
-        self._train: Train = workloads.find(terms.workload)
         self._together: DataParallel | None = None
-        if terms.num_workers > 1:
-            self._train = self._together = _on_several_workers(terms, data)
-        else:
-            self._prepare(terms, data)
+        with no_collection():
+            self._train: Train = workloads.find(terms.workload)
+            if terms.num_workers > 1:
+                self._train = self._together = _on_several_workers(terms, data)
+            else:
+                self._prepare(terms, data)
         self._slate = CleanSlate(terms.num_threads)
         self._node = ray.util.get_node_ip_address()
         self._next: Mapping[str, Any] | None = None

@@ -138,7 +138,7 @@ def test_a_stock_program_stands_alone_and_explains_itself(program: str) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_tiny_run_measures_ours_and_the_stock_ones_and_keeps_the_rows(tmp_path: Path) -> None:
     results = tmp_path / "results.parquet"
     ended = typed("-m", "benchmarks", "--only=trials", "--size=tiny", f"--results={results}")

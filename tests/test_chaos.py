@@ -33,7 +33,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Search:
     return search
 
 
-@pytest.mark.parametrize("seed", range(NUM_KILLS))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, NUM_KILLS))])
 def test_a_killed_search_resumes_to_what_it_would_have_been(seed: int, undisturbed: Search, tmp_path: Path) -> None:
     search = Search(tmp_path, STUDY)
     kill_and_resume(search, 1, random.Random(seed), NUM_EVENTS)

@@ -61,7 +61,7 @@ def _worker(rank: int, port: int, num_workers: int, folder: str) -> None:
     os._exit(0)  # gloo's threads may abort a process that ends otherwise
 
 
-@pytest.mark.parametrize("num_workers", [2, 3])
+@pytest.mark.parametrize("num_workers", [2, pytest.param(3, marks=pytest.mark.chaos)])
 def test_an_epoch_of_several_workers_is_that_of_one(num_workers: int, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -86,7 +86,7 @@ def test_a_test_part_gives_the_same_classes_and_probabilities(models: dict[str, 
 
 
 @pytest.mark.mnist
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_so_do_the_ten_thousand_of_mnist(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = mnist_model(tmp_path_factory)
     images = load_part("mnist", folder.parent / "data", "test").images

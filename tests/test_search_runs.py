@@ -52,6 +52,7 @@ def made(tmp_path: Path, function: str, **sections: Any) -> Study:
         "space": {"x": {"float": [0.0, 1.0]}},
         "budget": {"trials": 4},
         "early_stop": {"name": "none", "max_epochs": 3},
+        "resources": {"concurrent": 1},  # a slot is a process that takes seconds to start
         "output": str(tmp_path),
     }
     return Study.from_mapping({**mapping, **sections})
@@ -206,7 +207,7 @@ def test_the_test_part_is_read_once_after_the_search(tmp_path: Path, monkeypatch
         return real(name, folder, part)
 
     monkeypatch.setattr(datasets, "load_part", watched)
-    few = ["budget.trials=2", "budget.wall=5m", "early_stop.max_epochs=2", f"output={tmp_path}"]
+    few = ["budget.trials=1", "budget.wall=5m", "early_stop.max_epochs=1", f"output={tmp_path}"]
     run(load_study("quickstart", few))
     assert read == [("train", False), ("test", True)]
 
@@ -219,7 +220,8 @@ def test_tables_open_at_every_moment_of_a_run(tmp_path: Path) -> None:
         seen.append(len(pd.read_parquet(trials)))
         assert duckdb.sql(f"select count(*) from '{epochs}'").fetchall()[0][0] >= 0
 
-    outcome = run(made(tmp_path, "sleeps", budget={"trials": 6}, early_stop={"max_epochs": 8}), views=[look])
+    several = {"budget": {"trials": 6}, "early_stop": {"max_epochs": 8}, "resources": {}}
+    outcome = run(made(tmp_path, "sleeps", **several), views=[look])
     assert seen[0] == 0 and len(set(seen)) > 1, "the tables have to grow while the run goes on"
     assert len(pd.read_parquet(outcome.run_directory / "trials.parquet")) == 6
 
@@ -260,7 +262,7 @@ def test_a_search_without_success_has_no_winner_and_says_why(tmp_path: Path) -> 
 
 
 def test_a_killed_worker_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
-    outcome = run(made(tmp_path, "dies_once", budget={"trials": 2}))
+    outcome = run(made(tmp_path, "dies_once", budget={"trials": 2}, resources={}))
     frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
     assert frame["state"].tolist() == ["finished", "finished"] and frame["attempts"].tolist() == [2, 2]
     assert frame["last_began_after"].tolist() == [1, 1], "the second attempt goes on after the first epoch"
@@ -279,9 +281,8 @@ def test_a_trial_that_hangs_dies_at_its_limit_and_the_study_goes_on(tmp_path: Pa
 
 
 def test_the_wall_budget_ends_the_search_in_good_order(tmp_path: Path) -> None:
-    study = made(
-        tmp_path, "sleeps", budget={"trials": 1000, "wall": "15s"}, early_stop={"name": "none", "max_epochs": 5}
-    )
+    stop = {"name": "none", "max_epochs": 5}
+    study = made(tmp_path, "sleeps", budget={"trials": 1000, "wall": "15s"}, early_stop=stop, resources={})
     outcome = run(study)
     frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
     assert outcome.reason == "wall" and outcome.run.ended == "wall"

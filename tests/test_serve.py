@@ -196,9 +196,7 @@ def refuse_all(url: str) -> None:
         post(url, body, kind)
 
 
-@pytest.mark.parametrize(
-    "seconds", [1.5, pytest.param(30, marks=[pytest.mark.chaos, pytest.mark.skipif("CHAOS_KILLS" not in os.environ, reason="a long proof: make chaos")])]
-)  # fmt: skip
+@pytest.mark.parametrize("seconds", [1.5, pytest.param(30, marks=pytest.mark.chaos)])
 def test_a_crowd_is_answered_and_leaves_nothing_behind(seconds: float, started: tuple[str, int]) -> None:
     url, process = started[0], psutil.Process(started[1])
     refuse_all(url)
