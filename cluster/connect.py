@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from cluster.errors import ClusterError, ClusterWarning
+from cluster.forkserver import forkserver
 from cluster.imports import no_collection
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
@@ -42,12 +43,21 @@ _NO_SPARE_PROCESSES = {"prestart_worker_first_driver": False}
 
 
 @contextmanager
-def connected(address: str | None = None, imported: Callable[[], None] = lambda: None) -> Iterator[bool]:
+def connected(
+    address: str | None = None,
+    imported: Callable[[], None] = lambda: None,
+    *,
+    preload: Sequence[str] = (),
+    num_threads: int = 1,
+) -> Iterator[bool]:
     """Join a cluster for the time of the block; without an address, one of our own on this machine.
 
     Args:
         address: As for `ray.init`; the environment's RAY_ADDRESS is the default.
         imported: Called once Ray has been imported, and before the longer part, joining or starting a cluster.
+        preload: Modules that the trials import, and that need not be imported by each of a cluster's workers that is
+            our own: see `forkserver`.
+        num_threads: Of each of these workers.
 
     Yields:
         Whether it is a cluster that was there, with Ray's dashboard and metrics, and not one of our own.
@@ -62,17 +72,26 @@ def connected(address: str | None = None, imported: Callable[[], None] = lambda:
     check_answers(address)
     if address == "local" and "ray" not in sys.modules:
         os.environ.setdefault(*_ON_LOOPBACK)
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        imported()
+        yield address != "local"
+        return
+    with forkserver(preload if address == "local" else (), num_threads) as python, _joined(address, imported, python):
+        yield address != "local"
+
+
+@contextmanager
+def _joined(address: str, imported: Callable[[], None], python: str | None) -> Iterator[None]:
     with no_collection():
         import ray
 
     imported()
-    if ray.is_initialized():
-        yield address != "local"
-        return
     # A cluster that is joined was started without the settings: its workers get them with this job.
     options: dict[str, Any] = {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
     if address == "local":
         options = {"include_dashboard": False, "_system_config": _NO_SPARE_PROCESSES}
+        if python:
+            options["runtime_env"] = {"py_executable": python}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         # Importing Tune takes a second, and joining a cluster is waiting for the most part.
@@ -96,7 +115,7 @@ def connected(address: str | None = None, imported: Callable[[], None] = lambda:
     if address != "local":
         _warn_if_open(ray.get_runtime_context().gcs_address)
     try:
-        yield address != "local"
+        yield
     finally:
         ray.shutdown()
 

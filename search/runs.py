@@ -203,7 +203,8 @@ def _session(
         wait([loading], timeout=_AT_ONCE_S)
         if loading.done():
             loading.result()
-        has_metrics = stack.enter_context(connected(address, imported=interrupts.heed))
+        preload, num_threads = workloads.to_preload(study), study.resources.cpu
+        has_metrics = stack.enter_context(connected(address, interrupts.heed, preload=preload, num_threads=num_threads))
         data = loading.result()
         # Not before: how Ray is to listen has to be said before it is imported.
         from search.checkpoints import checkpoints_of

@@ -1,5 +1,6 @@
 """Where a study's workload comes from: its training function, its data, and what becomes of its best checkpoint."""
 
+import sys
 from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
@@ -126,6 +127,16 @@ def _foreseen(
     except (Exception, SystemExit) as err:
         must = "must give numbers by the names of metrics, for any configuration"
         raise StudyFailed(f"foresee {name!r} {must}, got {described(err)} for {dict(config)}") from err
+
+
+def to_preload(study: Study) -> list[str]:
+    """What takes seconds to import and each of a study's trials needs: `connected` can have it imported once for all.
+
+    Of a workload of one's own, once it has been imported (`check`), that is PyTorch, if it has brought that along.
+    """
+    if study.workload == "digits":
+        return ["search.workloads", "trainables.digits"]
+    return ["search.workloads", "torch"] if "torch" in sys.modules else []
 
 
 def warm_up(workload: str, data: Any, *, gpu: bool, num_threads: int, precision: str) -> None:

@@ -47,7 +47,7 @@ def ray_cluster() -> Iterator[None]:
     """A private Ray cluster on loopback, for all tests of the session; its workers find the tests' own workloads."""
     path = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT), path])
-    with connected():
+    with connected(preload=["search.workloads", "trainables.digits"]):
         yield
 
 

@@ -1,0 +1,134 @@
+"""Workers that are copies of a process which has imported what they need."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from cluster.forkserver import forkserver
+from search import Study, run
+
+ROOT = Path(__file__).parents[1]
+# Says what it finds, on both streams, and waits to be told its end where it is asked to.
+WORKER = """
+import json, os, sys, time
+found = {
+    "imported": "this_is_preloaded" in sys.modules, "words": sys.argv, "path": sys.path[0], "folder": os.getcwd(),
+    "variables": dict(os.environ), "pid": os.getpid(), "parent": os.getppid(), "group": os.getpgrp(), "name": __name__,
+}
+print(json.dumps(found), flush=True)
+print("a word", file=sys.stderr)
+if "waits" in sys.argv:
+    time.sleep(60)
+"""
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="nothing is forked on this system")
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "this_is_preloaded.py").touch()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path)]))
+    path = tmp_path / "a folder" / "worker.py"
+    path.parent.mkdir()
+    path.write_text(WORKER)
+    return path
+
+
+def typed(python: str | None, script: Path, *words: str) -> "subprocess.Popen[str]":
+    """Have a worker as Ray has one: the words are typed in a shell."""
+    assert python is not None
+    line = f"exec {python} {shlex.join([str(script), *words])}"
+    environment = {**os.environ, "OF_ITS_OWN": "yes"}
+    return subprocess.Popen(["bash", "-c", line], cwd=script.parent, env=environment, text=True, stdout=-1, stderr=-1)
+
+
+def ends(worker: "subprocess.Popen[str]") -> dict[str, Any]:
+    output, errors = worker.communicate(timeout=60)
+    assert errors == "a word\n"
+    return dict(json.loads(output))
+
+
+def test_a_worker_is_as_if_python_had_been_started_but_has_the_modules(script: Path) -> None:
+    with forkserver(["this_is_preloaded"], num_threads=3) as python:
+        workers = [typed(python, script, "one", "two words") for _ in range(3)]
+        found = [ends(worker) for worker in workers]
+        (parent,) = {one["parent"] for one in found}
+        assert parent not in {os.getpid(), *(worker.pid for worker in workers)}
+        server = psutil.Process(parent)
+        assert server.environ()["OMP_NUM_THREADS"] == "3" and os.getpgid(parent) != os.getpgrp()
+    for one in found:
+        assert one["imported"] and one["words"] == [str(script), "one", "two words"] and one["name"] == "__main__"
+        assert one["path"] == one["folder"] == str(script.parent) and one["variables"]["OF_ITS_OWN"] == "yes"
+        assert one["group"] == one["pid"] != parent
+    assert not server.is_running()
+
+
+def test_what_stands_for_a_worker_ends_with_it_and_has_it_end(script: Path) -> None:
+    with forkserver(["this_is_preloaded"], num_threads=1) as python:
+        for strike in (signal.SIGTERM, signal.SIGKILL):
+            worker = typed(python, script, "waits")
+            assert worker.stdout is not None
+            pid = json.loads(worker.stdout.readline())["pid"]
+            os.kill(worker.pid if strike == signal.SIGTERM else pid, strike)
+            worker.communicate(timeout=30)
+            assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize("modules", [["this_is_nowhere"], ["this_ends_it"]])
+def test_where_nobody_forks_python_is_started(modules: list[str], script: Path) -> None:
+    (script.parents[1] / "this_ends_it.py").write_text("import os\nos._exit(1)\n")
+    with forkserver(modules, num_threads=1) as python:
+        found = ends(typed(python, script, "one"))
+        assert found["words"] == [str(script), "one"] and not found["imported"]
+    again = ends(typed(python, script, "one"))  # its folder is gone
+    assert again["words"] == found["words"]
+
+
+def test_it_ends_with_whoever_started_it(script: Path) -> None:
+    code = (
+        "import sys, time\nfrom cluster.forkserver import forkserver\n"
+        "with forkserver(['this_is_preloaded'], 1) as python:\n    print(python, flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        parent = ends(typed(driver.stdout.readline().strip(), script))["parent"]
+        driver.kill()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(parent) and psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it has outlived its driver"
+        time.sleep(0.05)
+
+
+def test_where_there_is_nothing_to_import_or_nowhere_to_listen_nothing_is_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with forkserver([], num_threads=1) as python:
+        assert python is None
+    deep = tmp_path / ("deep" * 30)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with forkserver(["json"], num_threads=1) as python:
+        assert python is None
+
+
+@pytest.mark.ray
+def test_the_slots_of_a_search_are_forked(ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    study = {
+        "name": "run", "workload": "workloads_for_tests:tells_of_its_process", "data": None,
+        "objective": {"metric": "score"}, "space": {"x": {"float": [0.0, 1.0]}}, "budget": {"trials": 2},
+        "early_stop": {"name": "none", "max_epochs": 1}, "output": str(tmp_path), "resources": {"concurrent": 1},
+    }  # fmt: skip
+    run(Study.from_mapping(study))
+    frame = pd.read_parquet(tmp_path / "run" / "trials.parquet")
+    assert set(frame["metric_forked"]) == {1.0} and set(frame["metric_has_torch"]) == {1.0}
