@@ -207,7 +207,7 @@ def test_the_test_part_is_read_once_after_the_search(tmp_path: Path, monkeypatch
         return real(name, folder, part)
 
     monkeypatch.setattr(datasets, "load_part", watched)
-    few = ["budget.trials=1", "budget.wall=5m", "early_stop.max_epochs=1", f"output={tmp_path}"]
+    few = ["budget.trials=1", "budget.wall=5m", "early_stop.max_epochs=2", f"output={tmp_path}"]
     run(load_study("quickstart", few))
     assert read == [("train", False), ("test", True)]
 
