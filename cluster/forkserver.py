@@ -39,7 +39,8 @@ def forkserver(modules: Sequence[str], num_threads: int) -> Iterator[str | None]
 
     Args:
         modules: What is imported beforehand. Nothing that starts threads, or a GPU.
-        num_threads: Of the libraries that read it as they are imported, as Ray would set it for each worker.
+        num_threads: Of the libraries that read it as they are imported, as Ray would set it for each worker; the
+            environment's OMP_NUM_THREADS comes first, as with Ray.
 
     Yields:
         What Ray is to type instead of `python`; None where nothing can be forked. Should it fail, Python is started.
@@ -58,15 +59,16 @@ def forkserver(modules: Sequence[str], num_threads: int) -> Iterator[str | None]
             listener.listen(256)  # who comes before all is imported waits
             process = _started(listener, modules, num_threads)
         with process:
-            yield shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("forked.py")), path])
-            with suppress(OSError):
-                process.communicate(timeout=10)
+            try:
+                yield shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("forked.py")), path])
+            finally:
+                process.kill()  # it may be importing still, and holds nothing that could be lost
 
 
 def _started(listener: socket.socket, modules: Sequence[str], num_threads: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "cluster.forkserver", str(listener.fileno()), *modules],
-        env={**os.environ, "OMP_NUM_THREADS": str(num_threads)},
+        env={"OMP_NUM_THREADS": str(num_threads), **os.environ},
         pass_fds=[listener.fileno()],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

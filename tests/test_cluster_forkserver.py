@@ -58,7 +58,10 @@ def ends(worker: "subprocess.Popen[str]") -> dict[str, Any]:
     return dict(json.loads(output))
 
 
-def test_a_worker_is_as_if_python_had_been_started_but_has_the_modules(script: Path) -> None:
+def test_a_worker_is_as_if_python_had_been_started_but_has_the_modules(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
     with forkserver(["this_is_preloaded"], num_threads=3) as python:
         workers = [typed(python, script, "one", "two words") for _ in range(3)]
         found = [ends(worker) for worker in workers]
