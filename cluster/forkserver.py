@@ -7,7 +7,7 @@ it reads its settings as it is imported, and each worker has its own.
 Ray types `python …/default_worker.py …` to have a worker, and lets us say what is typed instead of `python`
 (`py_executable` of a runtime environment): `forked.py`, which hands the rest of the line over to this process.
 
-python -m cluster.forkserver FILENO MODULE …     listens at that socket, until its standard input ends
+python -P -m cluster.forkserver FILENO MODULE …     listens at that socket, until its standard input ends
 """
 
 import gc
@@ -67,7 +67,8 @@ def forkserver(modules: Sequence[str], num_threads: int) -> Iterator[str | None]
 
 def _started(listener: socket.socket, modules: Sequence[str], num_threads: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "cluster.forkserver", str(listener.fileno()), *modules],
+        # -P: what lies in this folder is no module of ours, whatever its name.
+        [sys.executable, "-P", "-m", "cluster.forkserver", str(listener.fileno()), *modules],
         env={"OMP_NUM_THREADS": str(num_threads), **os.environ},
         pass_fds=[listener.fileno()],
         stdin=subprocess.PIPE,
@@ -88,14 +89,19 @@ def _serve(listener: socket.socket, modules: Sequence[str]) -> None:
         if sys.stdin in readable:
             return  # nothing is written to it: whoever started us is done, or dead
         connection, _ = listener.accept()
-        with connection, suppress(OSError, ValueError):
+        try:
             asked, streams = _received(connection)
-            pid = os.fork()
-            if not pid:
-                listener.close()
-                _become(asked, streams)
-            for stream in streams:
-                os.close(stream)
+        except (OSError, ValueError):  # it has gone before it had asked
+            connection.close()
+            continue
+        pid = os.fork()
+        if not pid:
+            listener.close()
+            connection.close()
+            _become(asked, streams)
+        for stream in streams:
+            os.close(stream)
+        with connection, suppress(OSError):
             connection.sendall(f"{pid}\n".encode())
 
 
@@ -119,7 +125,8 @@ def _become(asked: dict[str, Any], streams: list[int]) -> None:
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
     sys.argv = asked["words"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    if not asked["environment"].get("PYTHONSAFEPATH"):
+        sys.path.insert(0, str(Path(sys.argv[0]).parent))
     runpy.run_path(sys.argv[0], run_name="__main__")
     sys.exit()
 

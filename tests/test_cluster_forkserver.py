@@ -59,9 +59,12 @@ def ends(worker: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def test_a_worker_is_as_if_python_had_been_started_but_has_the_modules(
-    script: Path, monkeypatch: pytest.MonkeyPatch
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "this_is_preloaded.py").write_text("what lies where a command is typed is not meant")
+    monkeypatch.chdir(tmp_path / "mine")
     with forkserver(["this_is_preloaded"], num_threads=3) as python:
         workers = [typed(python, script, "one", "two words") for _ in range(3)]
         found = [ends(worker) for worker in workers]
