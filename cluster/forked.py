@@ -17,15 +17,18 @@ def main() -> None:
     path, *words = sys.argv[1:]
     asked = {"words": words, "environment": dict(os.environ), "folder": os.getcwd()}
     try:
+        os.close(os.pidfd_open(os.getpid()))  # a sandbox may not let us: known before there is a process to wait for
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(path)
             socket.send_fds(connection, [json.dumps(asked).encode() + b"\n"], [0, 1, 2])
             pid = int(connection.recv(32))
-        ended = os.pidfd_open(pid)
     except (OSError, ValueError):
         os.execv(sys.executable, [sys.executable, *words])
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    select.select([ended], [], [])
+    try:
+        select.select([os.pidfd_open(pid)], [], [])
+    except ProcessLookupError:
+        return  # it has ended already
 
 
 if __name__ == "__main__":

@@ -100,6 +100,21 @@ def test_where_nobody_forks_python_is_started(modules: list[str], script: Path) 
     assert again["words"] == found["words"]
 
 
+def test_where_the_end_of_a_process_can_not_be_waited_for_python_is_started(script: Path) -> None:
+    code = (
+        "import os, runpy, sys\n"
+        "def forbidden(pid): raise PermissionError\n"
+        "os.pidfd_open = forbidden\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    with forkserver(["this_is_preloaded"], num_threads=1) as python:
+        assert python is not None
+        sandboxed = shlex.join([sys.executable, "-c", code, *shlex.split(python)[-2:]])
+        found = ends(typed(sandboxed, script, "one"))
+    assert found["words"] == [str(script), "one"] and not found["imported"]
+
+
 def test_it_ends_with_whoever_started_it(script: Path) -> None:
     code = (
         "import sys, time\nfrom cluster.forkserver import forkserver\n"
