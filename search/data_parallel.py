@@ -241,7 +241,7 @@ class _Crew:
         except RayError as err:  # the mailbox's own process
             raise Failed(self._death(err)) from err
         if said.get("collateral"):
-            self._collateral = said["failure"]
+            self._collateral = self._collateral or said["failure"]  # what others say follows from the first
             return self._hear(min(deadline, time.monotonic() + _PATIENCE_S))
         if "failure" in said:
             raise Failed(said["failure"])
