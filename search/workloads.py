@@ -133,7 +133,10 @@ def to_preload(study: Study) -> list[str]:
     """What takes seconds to import and each of a study's trials needs: `connected` can have it imported once for all.
 
     Of a workload of one's own, once it has been imported (`check`), that is PyTorch, if it has brought that along.
+    Nothing where trials have a GPU: that has not been tried on one.
     """
+    if study.resources.gpu:
+        return []
     if study.workload == "digits":
         return ["search.workloads", "trainables.digits"]
     return ["search.workloads", "torch"] if "torch" in sys.modules else []

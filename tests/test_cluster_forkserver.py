@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from cluster.forkserver import forkserver
-from search import Study, run
+from search import Study, load_study, run
+from search.workloads import to_preload
 
 ROOT = Path(__file__).parents[1]
 # Says what it finds, on both streams, and waits to be told its end where it is asked to.
@@ -140,6 +141,16 @@ def test_where_there_is_nothing_to_import_or_nowhere_to_listen_nothing_is_forked
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
     with forkserver(["json"], num_threads=1) as python:
         assert python is None
+
+
+def test_what_is_preloaded_is_what_the_trials_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits, mine = load_study("quickstart"), load_study("quickstart", ["workload=mine:train"])
+    assert to_preload(digits) == ["search.workloads", "trainables.digits"]
+    assert to_preload(load_study("quickstart", ["resources.gpu=0.5"])) == []
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert to_preload(mine) == ["search.workloads", "torch"]
+    monkeypatch.delitem(sys.modules, "torch")
+    assert to_preload(mine) == []
 
 
 @pytest.mark.ray
