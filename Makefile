@@ -30,7 +30,7 @@ search: .venv/ready ## Find a digit classifier on the bundled data, in about a m
 test: .venv/ready ## Run the tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile
 
-chaos: .venv/ready ## Run the long proofs too: searches killed at random moments, CHAOS_KILLS=20 of them
+chaos: .venv/ready ## Run the long proofs: searches killed at random moments, CHAOS_KILLS=20 times, and more
 	CHAOS_KILLS=$(or $(CHAOS_KILLS),20) .venv/bin/python -m pytest -m chaos
 
 bench: .venv/ready ## Measure speed side by side with the stock libraries: FAST=1 for two minutes, ONLY=trials

@@ -72,6 +72,7 @@ def connected(
     check_answers(address)
     if address == "local" and "ray" not in sys.modules:
         os.environ.setdefault(*_ON_LOOPBACK)
+    # Ray is imported while the forkserver imports what it is to, not before.
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         imported()
         yield address != "local"

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from cluster.forkserver import forkserver
-from search import Study, load_study, run
+from search import load_study, run
 from search.workloads import to_preload
+from tests.test_search_runs import made
 
 ROOT = Path(__file__).parents[1]
 # Says what it finds, on both streams, and waits to be told its end where it is asked to.
@@ -156,11 +157,6 @@ def test_what_is_preloaded_is_what_the_trials_need(monkeypatch: pytest.MonkeyPat
 @pytest.mark.ray
 def test_the_slots_of_a_search_are_forked(ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests"))
-    study = {
-        "name": "run", "workload": "workloads_for_tests:tells_of_its_process", "data": None,
-        "objective": {"metric": "score"}, "space": {"x": {"float": [0.0, 1.0]}}, "budget": {"trials": 2},
-        "early_stop": {"name": "none", "max_epochs": 1}, "output": str(tmp_path), "resources": {"concurrent": 1},
-    }  # fmt: skip
-    run(Study.from_mapping(study))
+    run(made(tmp_path, "tells_of_its_process", budget={"trials": 2}))
     frame = pd.read_parquet(tmp_path / "run" / "trials.parquet")
     assert set(frame["metric_forked"]) == {1.0} and set(frame["metric_has_torch"]) == {1.0}
