@@ -9,14 +9,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
-from cluster.imports import no_collection
+from cluster.imports import as_if_missing, import_meanwhile, no_collection
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
 # trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
@@ -40,6 +39,11 @@ _ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # Ray starts a process for each core before it is asked for one. None of these can become a slot, which Tune wants with
 # variables of its own: they would import Ray beside those that do, and end (2.60).
 _NO_SPARE_PROCESSES = {"prestart_worker_first_driver": False}
+# Ray imports it to see whether packages for its dashboard are installed: a second of a core before Ray's own processes
+# start, and more in them, for what a cluster of our own is started without (2.60).
+_FOR_THE_DASHBOARD = "ray.dashboard.optional_deps"
+# What Ray and Tune import besides themselves that takes long, for the forkserver (2.60).
+_ALSO_PRELOADED = ("pandas", "jsonschema", "requests")
 
 
 @contextmanager
@@ -47,6 +51,7 @@ def connected(
     address: str | None = None,
     imported: Callable[[], None] = lambda: None,
     *,
+    meanwhile: Sequence[str] = (),
     preload: Sequence[str] = (),
     num_threads: int = 1,
 ) -> Iterator[bool]:
@@ -55,6 +60,7 @@ def connected(
     Args:
         address: As for `ray.init`; the environment's RAY_ADDRESS is the default.
         imported: Called once Ray has been imported, and before the longer part, joining or starting a cluster.
+        meanwhile: Modules that are imported while it starts or is joined; they may import Ray.
         preload: Modules that the trials import, and that need not be imported by each of a cluster's workers that is
             our own: see `forkserver`.
         num_threads: Of each of these workers.
@@ -77,12 +83,13 @@ def connected(
         imported()
         yield address != "local"
         return
-    with forkserver(preload if address == "local" else (), num_threads) as python, _joined(address, imported, python):
+    preload = [*preload, *_ALSO_PRELOADED] if preload and address == "local" else ()
+    with forkserver(preload, num_threads) as python, _joined(address, imported, meanwhile, python):
         yield address != "local"
 
 
 @contextmanager
-def _joined(address: str, imported: Callable[[], None], python: str | None) -> Iterator[None]:
+def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str], python: str | None) -> Iterator[None]:
     with no_collection():
         import ray
 
@@ -95,9 +102,12 @@ def _joined(address: str, imported: Callable[[], None], python: str | None) -> I
             options["runtime_env"] = {"py_executable": python}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        # Importing Tune takes a second, and joining a cluster is waiting for the most part.
-        with no_collection(), ThreadPoolExecutor(1) as beside:
-            beside.submit(import_module, "ray.tune")
+        with ExitStack() as stack:
+            stack.enter_context(no_collection())
+            if address == "local":
+                stack.enter_context(as_if_missing(_FOR_THE_DASHBOARD))
+            # What fails there fails again, and is told, where it is used.
+            stack.enter_context(ThreadPoolExecutor(1)).submit(import_meanwhile, meanwhile)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except ray.exceptions.AuthenticationError as err:  # its text is long, and may tell where a token lies
         refused = ValueError("its token was refused; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as there")

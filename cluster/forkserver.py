@@ -22,12 +22,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cluster.imports import no_collection
+from cluster.imports import import_meanwhile, no_collection
 
 # A worker, as it is handed over: arguments, variables and folder, then its three standard streams.
 _MOST_BYTES = 1 << 20
@@ -79,9 +79,9 @@ def _started(listener: socket.socket, modules: Sequence[str], num_threads: int) 
 
 
 def _serve(listener: socket.socket, modules: Sequence[str]) -> None:
-    with no_collection():
-        for module in modules:
-            import_module(module)
+    # Not in this thread, whose priority is that of what is forked.
+    with no_collection(), ThreadPoolExecutor(1) as beside:
+        beside.submit(import_meanwhile, modules).result()
     gc.freeze()  # a search for garbage would write to what all of them share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
     while True:

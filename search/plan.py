@@ -112,7 +112,7 @@ def plan(study: Study, *, address: str | None = None, wait_for_nodes: bool = Fal
         here.check_can_train(study)
     from cluster.connect import connected, nodes
 
-    with connected(address):
+    with connected(address, meanwhile=["search.dispatch"]):
         from search.dispatch import num_slots_of
 
         there, num_slots = nodes(study.resources.each), num_slots_of(study.resources, wait=wait_for_nodes)

@@ -18,6 +18,8 @@ from search.study import Study, overridden
 
 # A data set that isn't there is told of before Ray is started.
 _AT_ONCE_S = 0.2
+# Imports Ray and Tune, and so not before it has been said how Ray is to listen.
+_FOR_TRIALS = ("search.dispatch", "search.checkpoints", "search.metrics", "search.winner")
 # How a run has ended whose search has not.
 _GOES_ON = (None, "user", "error")
 
@@ -200,13 +202,22 @@ def _session(
         samplers.check_installed(study.sampler)
         # Ray takes seconds to start, most of them waiting.
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
-        wait([loading], timeout=_AT_ONCE_S)
-        if loading.done():
-            loading.result()
-        preload, num_threads = workloads.to_preload(study), study.resources.cpu
-        has_metrics = stack.enter_context(connected(address, interrupts.heed, preload=preload, num_threads=num_threads))
+
+        def go_on() -> None:
+            interrupts.heed()
+            if wait([loading], timeout=_AT_ONCE_S).done:
+                loading.result()
+
+        has_metrics = stack.enter_context(
+            connected(
+                address,
+                go_on,
+                meanwhile=_FOR_TRIALS,
+                preload=workloads.to_preload(study),
+                num_threads=study.resources.cpu,
+            )
+        )
         data = loading.result()
-        # Not before: how Ray is to listen has to be said before it is imported.
         from search.checkpoints import checkpoints_of
         from search.dispatch import dispatch, num_slots_of, share
         from search.engine import Engine

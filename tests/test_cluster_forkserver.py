@@ -27,6 +27,7 @@ import json, os, sys, time
 found = {
     "imported": "this_is_preloaded" in sys.modules, "words": sys.argv, "path": sys.path[0], "folder": os.getcwd(),
     "variables": dict(os.environ), "pid": os.getpid(), "parent": os.getppid(), "group": os.getpgrp(), "name": __name__,
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
 }
 print(json.dumps(found), flush=True)
 print("a word", file=sys.stderr)
@@ -78,6 +79,7 @@ def test_a_worker_is_as_if_python_had_been_started_but_has_the_modules(
         assert one["imported"] and one["words"] == [str(script), "one", "two words"] and one["name"] == "__main__"
         assert one["path"] == one["folder"] == str(script.parent) and one["variables"]["OF_ITS_OWN"] == "yes"
         assert one["group"] == one["pid"] != parent
+        assert one["nice"] == os.getpriority(os.PRIO_PROCESS, 0)
     assert not server.is_running()
 
 
