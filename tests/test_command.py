@@ -105,7 +105,7 @@ def test_a_mistake_is_one_message_and_exit_2(words: list[str], message: str, say
     [
         (["run"], "Missing argument 'STUDY'"),
         (["rnu", "quickstart"], "No such command 'rnu'"),
-        (["train", "--epochs", "0"], "Invalid value for '--epochs': Input should be greater than or equal to 1"),
+        (["train", "--epochs", "0"], "Invalid value for '--epochs': 0 is not in the range x>=1"),
         (["trials", "x", "--format", "xml"], "'xml' is not one of 'table', 'json', 'csv'"),
         (["run", "quickstart", "--nothing"], "No such option: --nothing"),
     ],
