@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results import Objectives, Place, Standing, StorageError, place
 from search.checkpoints import checkpoints_of
-from search.early_stop import rungs
 from search.origin import described, origin, said
-from search.study import Study
 from trainables import Report, Save, Train, Trial
 from trainables.memory import is_exhausted
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 # A function that reports faster than it is listened to has to wait.
 _MOST_WAITING = 1000
@@ -65,8 +66,10 @@ class Terms:
     scratch: str | None = None
 
     @classmethod
-    def of(cls, study: Study, run_directory: Place) -> "Terms":
+    def of(cls, study: "Study", run_directory: Place) -> "Terms":
         """What a study says to its trials, and where they write."""
+        from search.early_stop import rungs  # with what checks a study, which a trial's process has no use for
+
         return cls(
             workload=study.workload,
             run_directory=str(run_directory.resolve() if isinstance(run_directory, Path) else run_directory),

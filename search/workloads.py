@@ -4,17 +4,19 @@ import sys
 from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.errors import StudyError, StudyFailed
 from search.origin import described
 from search.references import look_up
-from search.study import DataSection, Study
 from spaces import DIGITS_PARAMETERS
 from trainables import Data, Train
 
+if TYPE_CHECKING:
+    from search.study import DataSection, Study
 
-def check(study: Study) -> None:
+
+def check(study: "Study") -> None:
     """Raise StudyError unless the code that a study names is there. Does not import our own: PyTorch takes seconds."""
     if study.workload != "digits":
         find(study.workload)
@@ -47,7 +49,7 @@ def whole_configuration(given: Mapping[str, Any]) -> dict[str, Any]:
     return DIGITS_PARAMETERS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
 
 
-def load_data(study: Study) -> Any:
+def load_data(study: "Study") -> Any:
     """What a study's trials find in `trial.data`: what its own code loads, or `Data`, the test part not read, or None.
 
     Raises:
@@ -72,7 +74,7 @@ def _loaded(reference: str) -> Any:
         raise StudyError(f"data {reference!r} {must}, got {described(err)}") from err
 
 
-def load_images(section: DataSection) -> Data:
+def load_images(section: "DataSection") -> Data:
     """The training and validation images of a data set; the test part is not read.
 
     Raises:
@@ -94,7 +96,7 @@ def load_images(section: DataSection) -> Data:
     )
 
 
-def foresight(study: Study, data: Any) -> Callable[[Mapping[str, Any]], Mapping[str, float]]:
+def foresight(study: "Study", data: Any) -> Callable[[Mapping[str, Any]], Mapping[str, float]]:
     """A function that gives what a configuration says of the metrics that a study bounds, before it is trained.
 
     Args:
@@ -129,7 +131,7 @@ def _foreseen(
         raise StudyFailed(f"foresee {name!r} {must}, got {described(err)} for {dict(config)}") from err
 
 
-def to_preload(study: Study) -> list[str]:
+def to_preload(study: "Study") -> list[str]:
     """What takes seconds to import and each of a study's trials needs: `connected` can have it imported once for all.
 
     Of a workload of one's own, once it has been imported (`check`), that is PyTorch, if it has brought that along.

@@ -54,8 +54,17 @@ def test_help_and_reading_import_no_more_than_they_need(words: list[str]) -> Non
         "from search.command import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "unneeded = {'torch', 'ray', 'optuna', 'numpy', 'pandas', 'pyarrow', 'altair', 'jinja2'}\n"
+        "unneeded = {'torch', 'ray', 'optuna', 'numpy', 'pandas', 'pyarrow', 'altair', 'jinja2', 'pydantic'}\n"
         "unneeded |= {'search.study', 'search.runs'}\n"
+        "assert not unneeded & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_a_trials_process_imports_nothing_that_checks_or_suggests() -> None:
+    code = (
+        "import sys, search.actor\n"
+        "unneeded = {'search.study', 'search.engine', 'search.suggest', 'optuna', 'torch'}\n"
         "assert not unneeded & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
