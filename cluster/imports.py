@@ -1,4 +1,4 @@
-"""Large packages, imported sooner."""
+"""Imports of large packages: quicker, beside something else, or not at all."""
 
 import gc
 import os
