@@ -163,7 +163,10 @@ def _hold(descriptor: int, path: Path) -> None:
         )
     me = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
     with suppress(OSError):  # It only helps others to say who: the lock is what holds.
-        _holder_path(path.parent.parent).write_text(json.dumps(me) + "\n", encoding="utf-8")
+        said_at = _holder_path(path.parent.parent)
+        unfinished = said_at.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(me) + "\n", encoding="utf-8")
+        os.replace(unfinished, said_at)  # A watcher that finds half of it would not know on which machine the driver is.
 
 
 def _locked(descriptor: int, pause_s: float) -> bool:

@@ -113,12 +113,13 @@ class _InFolder:
 
     def is_driven(self) -> bool | None:
         """As `Follower.is_driven`."""
+        # What is said first: a driver takes the lock, then says so, and may do both between these two looks.
+        said = holder(self._directory)
         try:
             is_driven = is_held(self._directory)
         except OSError:  # a file system without locks
             return None
         self._has_seen_driver |= is_driven
-        said = holder(self._directory)
         # A lock that another machine holds on a shared folder is not always seen here.
         can_be_seen = self._has_seen_driver or said is None or said["host"] == socket.gethostname()
         return is_driven if can_be_seen else None

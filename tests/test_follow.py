@@ -159,6 +159,27 @@ def test_what_cannot_be_told_from_here_is_not_told(tmp_path: Path, monkeypatch: 
     assert driver_seen.is_driven() is None
 
 
+def test_a_driver_that_takes_over_between_two_looks_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Driver(tmp_path).begin().close()
+    said = tmp_path / "events" / "driver.json"
+    said.write_text(said.read_text().replace('"host": "', '"host": "not-'))
+    follower, drivers = Follower(tmp_path), []
+
+    def held_until_now(directory: Path) -> bool:
+        is_so = is_held(directory)
+        drivers.append(Driver(directory))
+        return is_so
+
+    monkeypatch.setattr(follow, "is_held", held_until_now)
+    assert not follower.is_over() and len(drivers) == 1
+    monkeypatch.undo()
+    assert follower.is_driven() is True
+    drivers[0].close()
+    assert follower.is_over()
+
+
 @pytest.mark.parametrize(
     ("what", "is_over"),
     [
