@@ -166,7 +166,7 @@ def _hold(descriptor: int, path: Path) -> None:
         said_at = _holder_path(path.parent.parent)
         unfinished = said_at.with_suffix(".tmp")
         unfinished.write_text(json.dumps(me) + "\n", encoding="utf-8")
-        os.replace(unfinished, said_at)  # A watcher that finds half of it would not know on which machine the driver is.
+        os.replace(unfinished, said_at)  # A watcher that finds half of it would not know where the driver is.
 
 
 def _locked(descriptor: int, pause_s: float) -> bool:
