@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from trainables.dropout import quicken
 from trainables.memory import keep_freed_memory
 from trainables.trial import Data
 from trainables.workers import of_rank, summed
@@ -79,7 +80,8 @@ def train_epoch(
     """Pass over the training images once, in random order.
 
     Args:
-        network: float32 weights on the device of the data; best in channels_last.
+        network: float32 weights on the device of the data; best in channels_last. Its `nn.Dropout` become `Dropout` of
+            `trainables.dropout`.
         placed: From `place`.
         update: Called with the number of the step, from 0, when the gradients are there; moves the weights.
         batch_size: Images in a step; the last step may have fewer, or one more.
@@ -94,6 +96,7 @@ def train_epoch(
         The mean loss in nats per image. Reading it waits for the device.
     """
     keep_freed_memory()
+    quicken(network)
     network.train()
     device = placed.train_images.device
     total_loss = torch.zeros((), device=device)

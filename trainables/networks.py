@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.dropout import Dropout
-
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
@@ -63,7 +61,7 @@ def _member(config: Mapping[str, Any], height: int, width: int, num_classes: int
         *stages,
         nn.AdaptiveAvgPool2d(grid),
         nn.Flatten(),
-        Dropout(config["dropout"]),
+        nn.Dropout(config["dropout"]),
         nn.Linear(channels * grid * grid, num_classes),
     )
 
@@ -82,7 +80,7 @@ def _mlp(
             nn.Linear(size, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             activation(),
-            Dropout(dropout),
+            nn.Dropout(dropout),
         ]
     return nn.Sequential(*layers, nn.Linear(hidden, num_classes))
 
