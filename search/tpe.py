@@ -1,7 +1,8 @@
 """TPE that draws again where it has drawn what is known, and looks next to the best."""
 
+import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,14 +12,19 @@ from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.gaussian_process import most_promising
 from search.optuna_view import CONSTRAINTS
 
 # Where it draws known configurations so often in a row, it has come to its end: then one more repeat it is.
 _MOST_DRAWS = 10
-# Once all neighbours of the best are known, those of the next best.
-_BEST = 3
+# Whose neighbours are looked at.
+_BEST = 10
+# The cost of what promises most grows with the cube: it is told of the best and of the latest, half and half.
+_MOST = 100
 # Of more values than this, the next one hardly differs: such a number is as good as a real one.
 _FEW = 32
+# What has ended in one of these ways is worth less than what has in the next.
+_INFEASIBLE, _STOPPED, _FINISHED = range(3)
 
 
 class FreshTPESampler(TPESampler):
@@ -26,15 +32,15 @@ class FreshTPESampler(TPESampler):
 
     TPE's estimate of where good configurations are is a smooth one: it draws around the best rather than next to it,
     and on a space of few values one configuration in ten again, more towards the end. So what it has drawn before it
-    draws anew, and at times it suggests the best configuration with one of its values exchanged (the one-exchange
-    neighbourhood of Hutter, Hoos, Leyton-Brown and Stützle 2009, "ParamILS: An Automatic Algorithm Configuration
-    Framework").
+    draws anew, and at times what it has drawn has to compete with the best configurations, one value of them exchanged
+    (the one-exchange neighbourhood of Hutter, Hoos, Leyton-Brown and Stützle 2009, "ParamILS: An Automatic Algorithm
+    Configuration Framework"): the one that a Gaussian process expects most from is suggested.
 
     Args:
         is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
             also what does not apply.
         seed: Of the suggestion.
-        neighbour_every: Every so many suggestions, one of the best with one value exchanged; 0 for never.
+        neighbour_every: Every so many suggestions, neighbours of the best are looked at; 0 for never.
         n_startup_trials: So many trials must have ended before TPE draws, and have finished before any is the best:
             the few that early stopping has spared by then are the first rather than the best.
         arguments: Of Optuna's TPESampler.
@@ -62,46 +68,67 @@ class FreshTPESampler(TPESampler):
             if not drawn or not self._is_known(drawn):
                 break
         if drawn and self._every and not trial.number % self._every:
-            return self._neighbour(study, drawn, search_space) or drawn
+            return self._promising(study, drawn, search_space)
         return drawn
 
-    def _neighbour(
-        self, study: Study, drawn: Mapping[str, Any], search_space: Mapping[str, BaseDistribution]
-    ) -> dict[str, Any] | None:
-        """One of the best with one value exchanged, if not known; what does not apply to that is as drawn."""
-        for best in _best(study, search_space, self._least):
-            whole = {name: best.params.get(name, value) for name, value in drawn.items()}
-            neighbours = [
-                {**whole, name: value}
-                for name in whole
-                if name in best.params
-                for value in _others(search_space[name], whole[name])
-            ]
-            random.Random(self._seed).shuffle(neighbours)
-            for neighbour in neighbours:
-                if not self._is_known(neighbour):
-                    return neighbour
-        return None
+    def _promising(
+        self, study: Study, drawn: dict[str, Any], search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """What was drawn, or a neighbour of one of the best that is not known, whichever promises more."""
+        if len(study.directions) > 1:
+            return drawn
+        states = [TrialState.COMPLETE, TrialState.PRUNED]
+        ended = [(_worth(trial, study.direction), trial) for trial in study.get_trials(deepcopy=False, states=states)]
+        if sum(worth[0] == _FINISHED for worth, _ in ended) < self._least:
+            return drawn
+        ranked = sorted(ended, key=lambda pair: pair[0], reverse=True)
+        told = list(islice((pair for pair in ranked if _lies_in(pair[1], search_space)), _MOST // 2))
+        best = [trial for worth, trial in told if worth[0] == _FINISHED][:_BEST]
+        candidates = [] if self._is_known(drawn) else [drawn]
+        candidates += self._neighbours(best, drawn, search_space)
+        if len(candidates) < 2:
+            return candidates[0] if candidates else drawn
+        random.Random(self._seed).shuffle(candidates)
+        of_the_best = {id(trial) for _, trial in told}
+        others = (pair for pair in reversed(ended) if id(pair[1]) not in of_the_best)
+        told += islice((pair for pair in others if _lies_in(pair[1], search_space)), _MOST // 2)
+        places = {worth: place for place, worth in enumerate(sorted({worth for worth, _ in told}))}
+        running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        chosen = most_promising(
+            candidates,
+            [trial.params for _, trial in told],
+            [places[worth] for worth, _ in told],
+            [trial.params for trial in running if trial.params and _lies_in(trial, search_space)],
+            search_space,
+        )
+        return candidates[chosen]
+
+    def _neighbours(
+        self, best: Sequence[FrozenTrial], drawn: Mapping[str, Any], search_space: Mapping[str, BaseDistribution]
+    ) -> list[dict[str, Any]]:
+        """Those with one value exchanged, each once and none that is known; what does not apply to one is as drawn."""
+        found = {}
+        for trial in best:
+            whole = {name: trial.params.get(name, value) for name, value in drawn.items()}
+            for name in whole:
+                for value in _others(search_space[name], whole[name]) if name in trial.params else ():
+                    neighbour = {**whole, name: value}
+                    found[tuple(neighbour.items())] = neighbour
+        return [neighbour for neighbour in found.values() if not self._is_known(neighbour)]
 
 
-def _best(study: Study, search_space: Mapping[str, BaseDistribution], least: int) -> Iterator[FrozenTrial]:
-    """The best finished trials that lie in the space and keep its constraints; none of several objectives or of few."""
-    finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    if len(study.directions) > 1 or len(finished) < least:
-        return iter(())
-    ranked = sorted(finished, key=_value, reverse=study.direction == StudyDirection.MAXIMIZE)
-    return islice((trial for trial in ranked if _is_of(trial, search_space)), _BEST)
+def _lies_in(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> bool:
+    return all(search_space.get(name) == has for name, has in trial.distributions.items() if not has.single())
 
 
-def _is_of(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> bool:
-    return all(excess <= 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())) and all(
-        search_space.get(name) == has for name, has in trial.distributions.items() if not has.single()
-    )
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None, "it is finished"
-    return trial.value
+def _worth(trial: FrozenTrial, direction: StudyDirection) -> tuple[int, int, float]:
+    """What a trial that has ended is worth, to be compared; stopped ones by how far they came, as in Optuna's TPE."""
+    if any(excess > 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())):
+        return _INFEASIBLE, 0, 0.0
+    epochs = trial.last_step or 0
+    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
+    value = -math.inf if trial.value is None or math.isnan(trial.value) else sign * trial.value
+    return (_FINISHED, 0, value) if trial.state == TrialState.COMPLETE else (_STOPPED, epochs, value)
 
 
 def _others(distribution: BaseDistribution, value: Any) -> Iterator[Any]:

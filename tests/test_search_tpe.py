@@ -1,4 +1,4 @@
-"""TPE as it is here: what is known is drawn anew, and every third suggestion is a neighbour of the best."""
+"""TPE as it is here: what is known is drawn anew, and now and then neighbours of the best compete with it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,14 +49,17 @@ def mixed(trial: Trial) -> float:
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
-def test_every_third_suggestion_exchanges_one_value_of_one_of_the_best(direction: str, sign: int) -> None:
+def test_at_every_third_suggestion_one_of_the_best_with_one_value_exchanged_may_win(direction: str, sign: int) -> None:
     trials = searched(lambda trial: sign * mixed(trial), direction)
+    won = 0
     for number in NEIGHBOURS:
-        best = sorted(trials[:number], key=value, reverse=sign > 0)[:3]
-        (name,) = min((exchanged(trials[number], one) for one in best), key=len)
-        assert name in ("kind", "n"), "a real number, or one of ten thousand, has no next one that differs"
-        if name == "n":
-            assert any(abs(trials[number].params["n"] - one.params["n"]) == 3 for one in best)
+        best = sorted(trials[:number], key=value, reverse=sign > 0)[:10]
+        others = [(exchanged(trials[number], one), trials[number].params["n"] - one.params["n"]) for one in best]
+        if any(len(names) == 1 for names, _ in others):
+            won += 1
+            # A real number, or one of ten thousand, has no next one that differs.
+            assert any(names == ["kind"] or (names == ["n"] and abs(gap) == 3) for names, gap in others)
+    assert won >= 6, "of twelve"
     between = [n for n in range(STARTUP, 40) if n % 3]
     assert any(len(exchanged(trials[n], max(trials[:n], key=value))) > 1 for n in between)
 
@@ -93,7 +96,7 @@ def test_what_does_not_apply_to_the_best_is_drawn() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`constraints_func`:FutureWarning")
-def test_the_best_that_breaks_a_constraint_has_no_neighbours() -> None:
+def test_what_breaks_a_constraint_is_worth_nothing() -> None:
     def objective(trial: Trial) -> float:
         n = trial.suggest_int("n", 0, 20)
         trial.suggest_int("m", 0, 20)
@@ -102,9 +105,10 @@ def test_the_best_that_breaks_a_constraint_has_no_neighbours() -> None:
 
     trials = searched(objective, constraints_func=lambda trial: [trial.user_attrs["excess"]])
     assert max(trial.params["n"] for trial in trials[:STARTUP]) > 12
-    early = [trials[n] for n in NEIGHBOURS[:8]]  # later, all of their neighbours are known
-    assert all(trial.params["n"] <= 11 for trial in early)
-    assert all(trial.params != other.params for trial in early for other in trials[: trial.number])
+    later = [trials[n].params["n"] for n in NEIGHBOURS[3:]]
+    assert sum(n <= 11 for n in later) >= 7 and len(later) == 9
+    assert max(trial.params["n"] for trial in trials if trial.params["n"] <= 10) == 10
+    assert all(trials[n].params != other.params for n in NEIGHBOURS[:8] for other in trials[:n])
 
 
 def test_where_all_neighbours_are_known_it_is_as_drawn() -> None:
