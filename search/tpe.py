@@ -2,10 +2,12 @@
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import TPESampler
@@ -24,7 +26,7 @@ _MOST = 100
 # Of more values than this, the next one hardly differs: such a number is as good as a real one.
 _FEW = 32
 # What has ended in one of these ways is worth less than what has in the next.
-_INFEASIBLE, _STOPPED, _FINISHED = range(3)
+_WORTHLESS, _STOPPED, _FINISHED = range(3)
 
 
 class FreshTPESampler(TPESampler):
@@ -41,8 +43,7 @@ class FreshTPESampler(TPESampler):
             also what does not apply.
         seed: Of the suggestion.
         neighbour_every: Every so many suggestions, neighbours of the best are looked at; 0 for never.
-        n_startup_trials: So many trials must have ended before TPE draws, and have finished before any is the best:
-            the few that early stopping has spared by then are the first rather than the best.
+        n_startup_trials: So many trials must have ended before TPE draws, and have reported before any is the best.
         arguments: Of Optuna's TPESampler.
     """
 
@@ -79,25 +80,21 @@ class FreshTPESampler(TPESampler):
             return drawn
         states = [TrialState.COMPLETE, TrialState.PRUNED]
         ended = [(_worth(trial, study.direction), trial) for trial in study.get_trials(deepcopy=False, states=states)]
-        if sum(worth[0] == _FINISHED for worth, _ in ended) < self._least:
+        if sum(worth[0] != _WORTHLESS for worth, _ in ended) < self._least:
             return drawn
-        ranked = sorted(ended, key=lambda pair: pair[0], reverse=True)
-        told = list(islice((pair for pair in ranked if _lies_in(pair[1], search_space)), _MOST // 2))
-        best = [trial for worth, trial in told if worth[0] == _FINISHED][:_BEST]
+        told = _those_that_tell(ended, search_space)
+        shares = _shares_beaten(told, study.direction)
+        best = sorted(range(len(told)), key=shares.__getitem__, reverse=True)[:_BEST]
         candidates = [] if self._is_known(drawn) else [drawn]
-        candidates += self._neighbours(best, drawn, search_space)
+        candidates += self._neighbours([told[place] for place in best if shares[place] >= 0], drawn, search_space)
         if len(candidates) < 2:
             return candidates[0] if candidates else drawn
         random.Random(self._seed).shuffle(candidates)
-        of_the_best = {id(trial) for _, trial in told}
-        others = (pair for pair in reversed(ended) if id(pair[1]) not in of_the_best)
-        told += islice((pair for pair in others if _lies_in(pair[1], search_space)), _MOST // 2)
-        places = {worth: place for place, worth in enumerate(sorted({worth for worth, _ in told}))}
         running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         chosen = most_promising(
             candidates,
-            [trial.params for _, trial in told],
-            [places[worth] for worth, _ in told],
+            [trial.params for trial in told],
+            shares,
             [trial.params for trial in running if trial.params and _lies_in(trial, search_space)],
             search_space,
         )
@@ -123,12 +120,50 @@ def _lies_in(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -
 
 def _worth(trial: FrozenTrial, direction: StudyDirection) -> tuple[int, int, float]:
     """What a trial that has ended is worth, to be compared; stopped ones by how far they came, as in Optuna's TPE."""
-    if any(excess > 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())):
-        return _INFEASIBLE, 0, 0.0
-    epochs = trial.last_step or 0
-    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
-    value = -math.inf if trial.value is None or math.isnan(trial.value) else sign * trial.value
-    return (_FINISHED, 0, value) if trial.state == TrialState.COMPLETE else (_STOPPED, epochs, value)
+    if trial.value is None or any(excess > 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())):
+        return _WORTHLESS, 0, 0.0
+    value = _signed(trial.value, direction)
+    return (_FINISHED, 0, value) if trial.state == TrialState.COMPLETE else (_STOPPED, trial.last_step or 0, value)
+
+
+def _signed(value: float, direction: StudyDirection) -> float:
+    """The more the better; nan is as bad as can be."""
+    return -math.inf if math.isnan(value) else value if direction == StudyDirection.MAXIMIZE else -value
+
+
+def _those_that_tell(
+    ended: Sequence[tuple[tuple[int, int, float], FrozenTrial]], search_space: Mapping[str, BaseDistribution]
+) -> list[FrozenTrial]:
+    """The worthiest of the space, and of the others the latest, half and half."""
+    ranked = (trial for _, trial in sorted(ended, key=lambda pair: pair[0], reverse=True))
+    worthiest = list(islice((trial for trial in ranked if _lies_in(trial, search_space)), _MOST // 2))
+    taken = set(map(id, worthiest))
+    others = (trial for _, trial in reversed(ended) if id(trial) not in taken and _lies_in(trial, search_space))
+    return worthiest + list(islice(others, _MOST // 2))
+
+
+def _shares_beaten(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[float]:
+    """Which share of the others each trial beats, by the best that it had at the last epoch that both came to.
+
+    So one is not good because early stopping let it pass when there was little to compare it with, nor because it came
+    further than another. Of equals each beats half; what is worth nothing has -1.
+    """
+    has_worth = [_worth(trial, direction)[0] != _WORTHLESS for trial in trials]
+    lasts: list[float] = [math.inf if trial.last_step is None else trial.last_step for trial in trials]
+    marks = sorted(set(lasts))
+    best = np.full((len(trials), len(marks)), -math.inf)
+    for row, trial in enumerate(trials):
+        # One that an earlier run told of, without its curve, was always as good as in the end.
+        reported = trial.intermediate_values or {0: math.nan if trial.value is None else trial.value}
+        for epoch, value in reported.items() if has_worth[row] else ():
+            later = best[row, bisect_left(marks, epoch) :]
+            np.maximum(later, _signed(value, direction), out=later)
+    rows, reached = np.arange(len(trials)), np.array([marks.index(last) for last in lasts], int)
+    common = np.minimum(reached[:, None], reached[None, :])
+    mine, others = best[rows[:, None], common], best[rows[None, :], common]
+    beaten = (mine > others).sum(axis=1) + (mine == others).sum(axis=1) / 2 - 0.5
+    shares = np.where(has_worth, beaten / max(1, len(trials) - 1), -1.0)
+    return [float(share) for share in shares]
 
 
 def _others(distribution: BaseDistribution, value: Any) -> Iterator[Any]:

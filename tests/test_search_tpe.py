@@ -1,15 +1,18 @@
 """TPE as it is here: what is known is drawn anew, and now and then neighbours of the best compete with it."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, Trial
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from test_search_engine import Driver, made
 
-from search.tpe import FreshTPESampler
+from search.optuna_view import CONSTRAINTS
+from search.tpe import FreshTPESampler, _shares_beaten
 
 pytestmark = pytest.mark.filterwarnings("ignore:Argument ``:optuna.exceptions.ExperimentalWarning")
 
@@ -73,15 +76,53 @@ def test_zero_is_never() -> None:
     )
 
 
-def test_few_that_have_finished_are_no_best() -> None:
+def test_what_was_stopped_early_has_neighbours_too() -> None:
     def objective(trial: Trial) -> float:
         worth = mixed(trial)
+        trial.report(worth, 1)
         if trial.number % 10:
-            trial.report(worth, 1)
             raise optuna.TrialPruned
         return worth
 
-    assert [t.params for t in searched(objective)] == [t.params for t in searched(objective, neighbour_every=0)]
+    trials = searched(objective)
+    others = searched(objective, neighbour_every=0)
+    assert [t.params for t in trials[:STARTUP]] == [t.params for t in others[:STARTUP]]
+    assert sum(min(len(exchanged(trials[n], one)) for one in trials[:n]) == 1 for n in NEIGHBOURS) >= 6
+    assert max(t.intermediate_values[1] for t in trials) > max(t.intermediate_values[1] for t in others)
+
+
+def curve(*reported: float, is_whole: bool = True, excess: float | None = None) -> FrozenTrial:
+    state = TrialState.COMPLETE if is_whole else TrialState.PRUNED
+    attributes = {} if excess is None else {CONSTRAINTS: [excess]}
+    return create_trial(
+        value=max(reported) if is_whole else reported[-1] if reported else None,
+        state=state,
+        intermediate_values=dict(enumerate(reported, start=1)),
+        system_attrs=attributes,
+    )
+
+
+def test_trials_are_compared_at_the_last_epoch_that_both_came_to() -> None:
+    trials = [
+        curve(0.1, 0.2, 0.3),  # the first: early stopping had nothing to compare it with
+        curve(0.5, is_whole=False),
+        curve(0.6, 0.7, 0.9),
+        curve(0.5, 0.55, is_whole=False),
+    ]
+    assert _shares_beaten(trials, StudyDirection.MAXIMIZE) == [0.0, 0.5, 1.0, 0.5]
+    assert _shares_beaten(trials, StudyDirection.MINIMIZE) == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_a_curve_counts_by_the_best_so_far_and_one_that_is_not_known_by_its_end() -> None:
+    without = create_trial(value=0.6)
+    trials = [curve(0.2, 0.8, 0.4), curve(0.3, 0.7, 0.5), curve(math.nan, 0.1, is_whole=False), without]
+    assert _shares_beaten(trials, StudyDirection.MAXIMIZE) == [1.0, 2 / 3, 0.0, 1 / 3]
+
+
+def test_what_broke_a_constraint_or_never_reported_beats_nobody() -> None:
+    trials = [curve(0.9, excess=1.0), curve(is_whole=False), curve(0.1, excess=0.0)]
+    assert _shares_beaten(trials, StudyDirection.MAXIMIZE) == [-1.0, -1.0, 1.0]
+    assert _shares_beaten([], StudyDirection.MAXIMIZE) == []
 
 
 def test_what_does_not_apply_to_the_best_is_drawn() -> None:
