@@ -127,7 +127,7 @@ def test_an_average_forgets_what_is_older_than_its_memory() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("p", [0.004, 0.1, 0.5, 0.996])
+@pytest.mark.parametrize("p", [1 / 256, 0.004, 0.1, 0.5, 255 / 256, 0.998])
 def test_dropout_drops_its_share_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     images = torch.ones(64, 16, 13, 13, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
