@@ -47,30 +47,20 @@ def most_promising(
     """
     # On matrices so small the threads of BLAS wait for each other, and for the trials, which have the cores.
     with threadpool_limits(1, user_api="blas"):
-        return _most_promising(candidates, known, values, pending, space)
-
-
-def _most_promising(
-    candidates: Sequence[Mapping[str, Any]],
-    known: Sequence[Mapping[str, Any]],
-    values: Sequence[float],
-    pending: Sequence[Mapping[str, Any]],
-    space: Mapping[str, BaseDistribution],
-) -> int:
-    is_choice = np.array([isinstance(distribution, CategoricalDistribution) for distribution in space.values()])
-    known_at, pending_at, at = (_places(configs, space) for configs in (known, pending, candidates))
-    scores = _normal_scores(np.asarray(values, float))
-    scales, noise = _fitted(_differences(known_at, known_at, is_choice), scores, is_choice)
-    if pending:
-        expected, _ = _expected(known_at, scores, pending_at, is_choice, scales, noise)
-        known_at, targets = np.concatenate([known_at, pending_at]), np.concatenate([scores, expected])
-    else:
-        targets = scores
-    mean, deviation = _expected(known_at, targets, at, is_choice, scales, noise)
-    ahead = (mean - scores.max()) / deviation
-    improvement = deviation * (ahead * _cdf(ahead) + np.exp(-0.5 * ahead**2) / math.sqrt(2 * math.pi))
-    # Candidates that are alike differ in the last digits alone, which are not the same on each processor.
-    return int(np.argmax(np.round(improvement / max(improvement.max(), _TINY), 6)))
+        is_choice = np.array([isinstance(distribution, CategoricalDistribution) for distribution in space.values()])
+        known_at, pending_at, at = (_places(configs, space) for configs in (known, pending, candidates))
+        scores = _normal_scores(np.asarray(values, float))
+        scales, noise = _fitted(_differences(known_at, known_at, is_choice), scores, is_choice)
+        if pending:
+            expected, _ = _expected(known_at, scores, pending_at, is_choice, scales, noise)
+            known_at, targets = np.concatenate([known_at, pending_at]), np.concatenate([scores, expected])
+        else:
+            targets = scores
+        mean, deviation = _expected(known_at, targets, at, is_choice, scales, noise)
+        ahead = (mean - scores.max()) / deviation
+        improvement = deviation * (ahead * _cdf(ahead) + np.exp(-0.5 * ahead**2) / math.sqrt(2 * math.pi))
+        # Candidates that are alike differ in the last digits alone, which are not the same on each processor.
+        return int(np.argmax(np.round(improvement / max(improvement.max(), _TINY), 6)))
 
 
 def _places(configs: Sequence[Mapping[str, Any]], space: Mapping[str, BaseDistribution]) -> Floats:

@@ -250,7 +250,7 @@ class Tpe(Sampler):
     name: Literal["tpe"] = "tpe"
     n_startup_trials: int = Field(10, ge=0, description="So many are drawn at random first.")
     n_ei_candidates: int = Field(24, ge=1, description="Candidates among which the best is taken.")
-    # On public tables a half found better ones than a third, all no more (benchmarks/quality.py, other seeds).
+    # On public tables (benchmarks/quality.py, other seeds) all of them competing found no more than every second.
     neighbour_every: int = Field(
         2, ge=0, description="Every so many suggestions, the best with one value exchanged compete; 0: never."
     )
