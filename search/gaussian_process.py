@@ -27,6 +27,8 @@ def most_promising(
     values: Sequence[float],
     pending: Sequence[Mapping[str, Any]],
     space: Mapping[str, BaseDistribution],
+    *,
+    of_outcome: bool = False,
 ) -> int:
     """Which candidate is expected to improve most on the best that is known (Jones, Schonlau and Welch 1998).
 
@@ -41,6 +43,9 @@ def most_promising(
         values: What they came to, the more the better.
         pending: Configurations that are being tried.
         space: Of all parameters.
+        of_outcome: Whether the improvement is one of what a trial would come to, with the noise of trials: that leads
+            to where much is known to be good. Otherwise it is one of what is behind the noise: that leads away from
+            what is known.
 
     Returns:
         The place among the candidates; of equals the first.
@@ -56,7 +61,7 @@ def most_promising(
             known_at, targets = np.concatenate([known_at, pending_at]), np.concatenate([scores, expected])
         else:
             targets = scores
-        mean, deviation = _expected(known_at, targets, at, is_choice, scales, noise)
+        mean, deviation = _expected(known_at, targets, at, is_choice, scales, noise, of_outcome)
         ahead = (mean - scores.max()) / deviation
         improvement = deviation * (ahead * _cdf(ahead) + np.exp(-0.5 * ahead**2) / math.sqrt(2 * math.pi))
         # Candidates that are alike differ in the last digits alone, which are not the same on each processor.
@@ -122,15 +127,21 @@ def _unlikelihood(differences: Floats, scores: Floats, scales: Floats, noise: fl
 
 
 def _expected(
-    known_at: Floats, targets: Floats, at: Floats, is_choice: NDArray[np.bool_], scales: Floats, noise: float
+    known_at: Floats,
+    targets: Floats,
+    at: Floats,
+    is_choice: NDArray[np.bool_],
+    scales: Floats,
+    noise: float,
+    of_outcome: bool = False,
 ) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the process at some places."""
+    """Mean and standard deviation of the process at some places, or of what is observed there, with its noise."""
     covariance = _kernel(_differences(known_at, known_at, is_choice), scales) + noise * np.eye(len(targets))
     root = np.linalg.cholesky(covariance)
     whitened = np.linalg.solve(root, targets)
     towards = np.linalg.solve(root, _kernel(_differences(known_at, at, is_choice), scales))
     variance = max(float(whitened @ whitened) / len(targets), _TINY)  # none where all scores are equal
-    left = np.maximum(1 - (towards**2).sum(axis=0), 1e-9)
+    left = np.maximum(1 - (towards**2).sum(axis=0), 1e-9) + noise * of_outcome
     return towards.T @ whitened, np.sqrt(variance * left)
 
 

@@ -250,9 +250,10 @@ class Tpe(Sampler):
     name: Literal["tpe"] = "tpe"
     n_startup_trials: int = Field(10, ge=0, description="So many are drawn at random first.")
     n_ei_candidates: int = Field(24, ge=1, description="Candidates among which the best is taken.")
-    # On public tables (benchmarks/quality.py, other seeds) all of them competing found no more than every second.
+    # Every suggestion found no more on public tables (benchmarks/quality.py, other seeds), and less in a space with
+    # conditions, where nothing but TPE left a branch that had looked best at first.
     neighbour_every: int = Field(
-        2, ge=0, description="Every so many suggestions, the best with one value exchanged compete; 0: never."
+        2, ge=0, description="Every so many suggestions, what is near the best competes; 0: never."
     )
 
 

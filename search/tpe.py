@@ -4,7 +4,7 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,17 @@ class FreshTPESampler(TPESampler):
 
     TPE's estimate of where good configurations are is a smooth one: it draws around the best rather than next to it,
     and on a space of few values one configuration in ten again, more towards the end. So what it has drawn before it
-    draws anew, and at times what it has drawn has to compete with the best configurations, one value of them exchanged
-    (the one-exchange neighbourhood of Hutter, Hoos, Leyton-Brown and Stützle 2009, "ParamILS: An Automatic Algorithm
-    Configuration Framework"): the one that a Gaussian process expects most from is suggested.
+    draws anew, and what it has drawn has to compete with the best configurations, one value of them exchanged (the
+    one-exchange neighbourhood of Hutter, Hoos, Leyton-Brown and Stützle 2009, "ParamILS: An Automatic Algorithm
+    Configuration Framework"), and two of them mixed (uniform crossover, Syswerda 1989): the one that a Gaussian process
+    expects most from is suggested. What it expects it is asked in two ways by turns, one that learns where little is
+    known and one that keeps to where most is known to be good.
 
     Args:
         is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
             also what does not apply.
         seed: Of the suggestion.
-        neighbour_every: Every so many suggestions, neighbours of the best are looked at; 0 for never.
+        neighbour_every: Every so many suggestions, what is near the best competes; 0 for never.
         n_startup_trials: So many trials must have ended before TPE draws, and have reported before any is the best.
         arguments: Of Optuna's TPESampler.
     """
@@ -69,13 +71,13 @@ class FreshTPESampler(TPESampler):
             if not drawn or not self._is_known(drawn):
                 break
         if drawn and self._every and not trial.number % self._every:
-            return self._promising(study, drawn, search_space)
+            return self._promising(study, drawn, search_space, of_outcome=bool(trial.number // self._every % 2))
         return drawn
 
     def _promising(
-        self, study: Study, drawn: dict[str, Any], search_space: Mapping[str, BaseDistribution]
+        self, study: Study, drawn: dict[str, Any], search_space: Mapping[str, BaseDistribution], *, of_outcome: bool
     ) -> dict[str, Any]:
-        """What was drawn, or a neighbour of one of the best that is not known, whichever promises more."""
+        """What was drawn, or what is near the best and not known, whichever promises more."""
         if len(study.directions) > 1:
             return drawn
         states = [TrialState.COMPLETE, TrialState.PRUNED]
@@ -86,10 +88,11 @@ class FreshTPESampler(TPESampler):
         shares = _shares_beaten(told, study.direction)
         best = sorted(range(len(told)), key=shares.__getitem__, reverse=True)[:_BEST]
         candidates = [] if self._is_known(drawn) else [drawn]
-        candidates += self._neighbours([told[place] for place in best if shares[place] >= 0], drawn, search_space)
+        chance = random.Random(self._seed)
+        candidates += self._near([told[place] for place in best if shares[place] >= 0], drawn, search_space, chance)
         if len(candidates) < 2:
             return candidates[0] if candidates else drawn
-        random.Random(self._seed).shuffle(candidates)
+        chance.shuffle(candidates)
         running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         chosen = most_promising(
             candidates,
@@ -97,21 +100,35 @@ class FreshTPESampler(TPESampler):
             shares,
             [trial.params for trial in running if trial.params and _lies_in(trial, search_space)],
             search_space,
+            of_outcome=of_outcome,
         )
         return candidates[chosen]
 
-    def _neighbours(
-        self, best: Sequence[FrozenTrial], drawn: Mapping[str, Any], search_space: Mapping[str, BaseDistribution]
+    def _near(
+        self,
+        best: Sequence[FrozenTrial],
+        drawn: Mapping[str, Any],
+        search_space: Mapping[str, BaseDistribution],
+        chance: random.Random,
     ) -> list[dict[str, Any]]:
-        """Those with one value exchanged, each once and none that is known; what does not apply to one is as drawn."""
-        found = {}
-        for trial in best:
-            whole = {name: trial.params.get(name, value) for name, value in drawn.items()}
-            for name in whole:
-                for value in _others(search_space[name], whole[name]) if name in trial.params else ():
-                    neighbour = {**whole, name: value}
-                    found[tuple(neighbour.items())] = neighbour
-        return [neighbour for neighbour in found.values() if not self._is_known(neighbour)]
+        """The best with one value exchanged, and mixed by twos; each once, none that is known.
+
+        What does not apply to one is as drawn. Where no value can be exchanged, nothing is mixed either.
+        """
+        wholes = [{name: trial.params.get(name, value) for name, value in drawn.items()} for trial in best]
+        near = [
+            {**whole, name: value}
+            for trial, whole in zip(best, wholes, strict=True)
+            for name in whole
+            for value in (_others(search_space[name], whole[name]) if name in trial.params else ())
+        ]
+        if near:
+            near += [
+                {name: chance.choice((one[name], other[name])) for name in drawn}
+                for one, other in combinations(wholes, 2)
+            ]
+        found = {tuple(candidate.items()): candidate for candidate in near}
+        return [candidate for candidate in found.values() if not self._is_known(candidate)]
 
 
 def _lies_in(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> bool:

@@ -82,6 +82,20 @@ def test_where_all_are_equal_it_chooses_what_is_far_from_them(known: list[dict[s
     assert found == far
 
 
+def test_of_outcomes_it_keeps_to_what_is_known_to_be_good_and_of_what_is_behind_them_not_always() -> None:
+    space = {"n": IntDistribution(0, 100)}
+    found: dict[bool, list[int]] = {False: [], True: []}
+    for seed in range(6):
+        chance = np.random.default_rng(seed)
+        known = [{"n": int(n)} for n in chance.permutation(101)[:60]]
+        values = [-abs(config["n"] - 30) / 20 + chance.normal() for config in known]
+        candidates = [{"n": n} for n in range(101) if {"n": n} not in known]
+        for of_outcome, chosen in found.items():
+            place = most_promising(candidates, known, values, [], space, of_outcome=of_outcome)
+            chosen.append(abs(candidates[place]["n"] - 30))
+    assert max(found[True]) <= 10 and max(found[False]) > 20
+
+
 def test_of_equals_it_is_the_first() -> None:
     one = drawn(1, 3)[0]
     assert most_promising([one, dict(one), dict(one)], drawn(20), list(range(20)), [], SPACE) == 0

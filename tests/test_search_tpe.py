@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,51 @@ def mixed(trial: Trial) -> float:
     return {"a": 0.0, "b": 1.0, "c": 2.0}[kind] - (x - 0.3) ** 2 - abs(n - 6) / 10 - many / 10_000
 
 
+def is_neighbour(trial: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether a choice or a number of few values is exchanged; a real number, or one of ten thousand, has no next."""
+    names = exchanged(trial, other)
+    return names == ["kind"] or (names == ["n"] and abs(trial.params["n"] - other.params["n"]) == 3)
+
+
+def is_mixed(trial: FrozenTrial, one: FrozenTrial, other: FrozenTrial) -> bool:
+    return all(value in (one.params[name], other.params[name]) for name, value in trial.params.items())
+
+
 @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
-def test_at_every_third_suggestion_one_of_the_best_with_one_value_exchanged_may_win(direction: str, sign: int) -> None:
+def test_at_every_third_suggestion_what_is_near_the_best_may_win(direction: str, sign: int) -> None:
     trials = searched(lambda trial: sign * mixed(trial), direction)
-    won = 0
+    neighbours, mixtures = 0, 0
     for number in NEIGHBOURS:
         best = sorted(trials[:number], key=value, reverse=sign > 0)[:10]
-        others = [(exchanged(trials[number], one), trials[number].params["n"] - one.params["n"]) for one in best]
-        if any(len(names) == 1 for names, _ in others):
-            won += 1
-            # A real number, or one of ten thousand, has no next one that differs.
-            assert any(names == ["kind"] or (names == ["n"] and abs(gap) == 3) for names, gap in others)
-    assert won >= 6, "of twelve"
+        if trials[number].params["x"] in [one.params["x"] for one in best]:  # it was not drawn
+            if any(is_neighbour(trials[number], one) for one in best):
+                neighbours += 1
+            else:
+                assert any(is_mixed(trials[number], one, other) for one, other in combinations(best, 2))
+                mixtures += 1
+    assert neighbours >= 3 and mixtures >= 3, "of twelve"
     between = [n for n in range(STARTUP, 40) if n % 3]
     assert any(len(exchanged(trials[n], max(trials[:n], key=value))) > 1 for n in between)
+
+
+def test_real_numbers_alone_are_not_mixed() -> None:
+    def objective(trial: Trial) -> float:
+        return -(trial.suggest_float("x", 0.0, 1.0) ** 2) - trial.suggest_float("y", 0.0, 1.0)
+
+    found, others = ([t.params for t in searched(objective, neighbour_every=every)] for every in (1, 0))
+    assert found == others
+
+
+def test_what_is_expected_is_asked_in_two_ways_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def first(*arguments: Any, of_outcome: bool) -> int:
+        asked.append(of_outcome)
+        return 0
+
+    monkeypatch.setattr("search.tpe.most_promising", first)
+    searched(mixed)
+    assert asked == [number // 3 % 2 == 1 for number in NEIGHBOURS]
 
 
 def test_zero_is_never() -> None:
@@ -129,7 +161,7 @@ def test_what_does_not_apply_to_the_best_is_drawn() -> None:
     def objective(trial: Trial) -> float:
         if trial.suggest_categorical("kind", ["a", "b"]) == "a":
             return 1.0 - trial.suggest_float("x", 0.0, 1.0) / 10
-        return trial.suggest_float("y", 0.0, 1.0) / 10
+        return 0.95 + trial.suggest_float("y", 0.0, 1.0) / 20
 
     trials = searched(objective)
     others = [trials[n] for n in NEIGHBOURS if "y" in trials[n].params]
