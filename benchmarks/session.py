@@ -35,6 +35,7 @@ def measured(names: Sequence[str], size: Size, num_repeats: int, say: Callable[[
         say: Called with what is going on, a line at a time.
     """
     about = _about(size)
+    reasons: dict[str, str] = {}  # where each was seen first
     for repeat in range(num_repeats):
         for name in [name for name in names if BENCHMARKS[name].is_timed or not repeat]:
             for variant in BENCHMARKS[name].variants:
@@ -43,7 +44,8 @@ def measured(names: Sequence[str], size: Size, num_repeats: int, say: Callable[[
                 try:
                     figures = _figures(name, variant, size, repeat)
                 except (subprocess.SubprocessError, ValueError) as err:
-                    say(f"{where}: not measured: {err}")
+                    first = reasons.setdefault(str(err), where)
+                    say(f"{where}: not measured{f': {err}' if first == where else f', as {first}'}")
                     continue
                 taken_s = time.monotonic() - began
                 say(f"{where}: {', '.join(_said(figure) for figure in figures)} (took {taken_s:.0f} s)")
