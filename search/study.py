@@ -250,8 +250,8 @@ class Tpe(Sampler):
     name: Literal["tpe"] = "tpe"
     n_startup_trials: int = Field(10, ge=0, description="So many are drawn at random first.")
     n_ei_candidates: int = Field(24, ge=1, description="Candidates among which the best is taken.")
-    # Every suggestion found no more on public tables (benchmarks/quality.py, other seeds), and less in a space with
-    # conditions, where nothing but TPE left a branch that had looked best at first.
+    # Every suggestion found no more on public tables (benchmarks/quality.py, other seeds), and less in a made-up space
+    # with conditions: mean regret after 100 trials 0.045 and 0.005 (n=40).
     neighbour_every: int = Field(
         2, ge=0, description="Every so many suggestions, what is near the best competes; 0: never."
     )
