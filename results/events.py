@@ -41,7 +41,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "trial_started": {"number": int, "attempt": int, "epoch": int},
     "epoch_reported": {
         "number": int, "attempt": int, "epoch": int, "epoch_s": float, "node": str, "metrics": dict,
-        "checkpoint": dict | None,
+        "checkpoint": dict | None, "suggesting": int | None,
     },
     "attempt_failed": {"number": int, "attempt": int, "error_kind": str, "error": str, "log_tail": _Text},
     "trial_ended": {
@@ -66,7 +66,8 @@ MEANINGS: dict[str, str] = {
     "same one, if its result is to be taken; or null. `foreseen` has the metrics that the configuration alone says, "
     "where constraints ask for them; or null.",
     "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings.",
-    "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved; or null.",
+    "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved; or null. "
+    "`suggesting` is the number of the suggestion that was being made, and does not know of this report; or null.",
     "attempt_failed": "The attempt came to nothing, and the trial will be tried again.",
     "trial_ended": "A trial has ended, for good unless it is interrupted. `suggesting` is the number of the suggestion "
     "that was being made, and does not know of this end; or null.",

@@ -32,6 +32,7 @@ class Epoch:
     reported_at: datetime
     epoch_s: float
     metrics: Mapping[str, float]
+    known_from: int  # the first suggestion that knows of it
     checkpoint: str | None = None
     sha256: str | None = None
 
@@ -290,6 +291,7 @@ class Run:
                 reported_at=at,
                 epoch_s=event["epoch_s"],
                 metrics=event["metrics"],
+                known_from=self._known_from(event),
                 checkpoint=saved.get("path"),
                 sha256=saved.get("sha256"),
             )
@@ -305,8 +307,7 @@ class Run:
         trial = self.trials[event["number"]]
         trial.state, trial.stop_reason = event["state"], event["stop_reason"]
         trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
-        suggesting = event.get("suggesting")
-        trial.ended_at, trial.known_from = at, len(self.trials) if suggesting is None else suggesting + 1
+        trial.ended_at, trial.known_from = at, self._known_from(event)
         if trial.was_spared:
             self.num_spared += 1
         elif trial.state == "failed":
@@ -314,6 +315,11 @@ class Run:
         elif trial.state in ("finished", "stopped"):
             self.num_failures_in_a_row = 0
         self._take_in(trial)
+
+    def _known_from(self, event: Event) -> int:
+        """The first suggestion that knows of what the event tells."""
+        suggesting = event.get("suggesting")
+        return len(self.trials) if suggesting is None else int(suggesting) + 1
 
     def _take_in(self, trial: Trial) -> None:
         """Have a trial compete for the best, if it may win."""

@@ -96,7 +96,7 @@ class Engine:
             standing = run.objectives.standing(epoch.metrics)
             if standing and self._stopping.gives_up(epoch.number, epoch.epoch, standing):
                 given_up.add((epoch.number, epoch.epoch))
-        if self._untold:
+        if self._untold or any(e.known_from > len(run.trials) for t in run.trials.values() for e in t.epochs):
             self._begin_suggestion()
             self._tell()
         for trial in [trial for trial in run.trials.values() if trial.counts]:
@@ -188,6 +188,15 @@ class Engine:
         between_s = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
         wanted = _SPARE * self._suggester.took_s / between_s if between_s else self.num_slots
         return min(1 + int(min(wanted, self.num_slots)), self.num_slots)
+
+    @property
+    def _suggesting(self) -> int | None:
+        """The suggestion that is being made, if any.
+
+        It does not know of what happens meanwhile, and nothing waits for it. The log says so: a resume makes it of the
+        same facts.
+        """
+        return len(self.run.trials) if self._coming else None
 
     def _begin_suggestion(self) -> None:
         if self._coming is None and self._num_open:
@@ -300,7 +309,8 @@ class Engine:
             return True
         if "epoch" in report:
             facts = {key: report[key] for key in ("epoch", "epoch_s", "node", "metrics", "checkpoint")}
-            self.record("epoch_reported", number=number, attempt=assignment["attempt"], **facts)
+            attempt, suggesting = assignment["attempt"], self._suggesting
+            self.record("epoch_reported", number=number, attempt=attempt, suggesting=suggesting, **facts)
         if "failure" in report:
             failure = report["failure"]
             if failure["kind"] == "disk":
@@ -451,10 +461,8 @@ class Engine:
     def _end(self, trial: Trial, state: str, stop_reason: str, **error: str | None) -> None:
         if self._coming and self._coming.done():
             self._collect_suggestion()
-        # One that is still being made does not know of this end, and its slot does not wait for it. The log says so: a
-        # resume makes it of the same facts.
-        suggesting = len(self.run.trials) if self._coming else None
-        facts: dict[str, Any] = {"suggesting": suggesting, "error_kind": None, "error": None, "log_tail": None, **error}
+        facts: dict[str, Any] = {"error_kind": None, "error": None, "log_tail": None, **error}
+        facts["suggesting"] = self._suggesting
         self.record("trial_ended", number=trial.number, state=state, stop_reason=stop_reason, **facts)
         if self._live.pop(trial.number, None) is not None:
             self._ends.append(self._clock())

@@ -137,6 +137,7 @@ def made(
     seed: int,
     study_seed: int,
     is_known: Callable[[Mapping[str, Any]], bool],
+    reports: Mapping[int, Mapping[int, float]],
     sources: Sequence["FrozenTrial"] = (),
 ) -> "BaseSampler":
     """Optuna's sampler for one suggestion.
@@ -146,6 +147,7 @@ def made(
         seed: Of the suggestion.
         study_seed: Of a sequence that goes on from suggestion to suggestion.
         is_known: Whether a configuration is not worth being suggested again, for TPE, which then draws another one.
+        reports: What trials have reported that are running, by number and epoch, for TPE; no other looks at it.
         sources: Trials of earlier runs, for CMA-ES (Nomura et al. 2021, "Warm Starting CMA-ES for Hyperparameter
             Optimization"), which does not look at others' trials by itself; the other samplers find them in the study.
     """
@@ -162,7 +164,7 @@ def made(
         if settings.name == "qmc":
             return samplers.QMCSampler(seed=study_seed, **given)
         kinds: dict[str, Any] = {
-            "tpe": partial(FreshTPESampler, is_known),
+            "tpe": partial(FreshTPESampler, is_known, reports),
             "gp": samplers.GPSampler,
             "random": samplers.RandomSampler,
             "grid": samplers.RandomSampler,

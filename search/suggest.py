@@ -22,7 +22,8 @@ class Suggester:
     """Suggests configurations from what is known.
 
     Each is drawn with a seed of its own, made from the study's seed and the trial's number: a suggestion depends on
-    those two and on what has been told so far, not on how often the process was restarted.
+    those two and on what is known so far, not on how often the process was restarted. Known is how trials have ended,
+    and to TPE also what those have reported that are running, unless the search is deterministic.
 
     Args:
         study: Its space, sampler and objective.
@@ -37,6 +38,8 @@ class Suggester:
         self._run, self._study, self._untold = run, study, untold
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
+        # What has been reported by trials that are running, by their numbers in the Optuna study and by epoch.
+        self._reports: dict[int, dict[int, float]] = {}
         self._suggested: set[str] = set()
         self.took_s = 0.0  # how long the last suggestion took to make
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
@@ -93,7 +96,22 @@ class Suggester:
 
         Take its result before the next `tell`: it must not be told of anything halfway.
         """
+        self._reports = self._known_reports(number)
         return self._ahead.submit(self.suggest, number)
+
+    def _known_reports(self, number: int) -> dict[int, dict[int, float]]:
+        """Of trials that are running, what the suggestion of this number knows."""
+        # In a population a trial reports of other configurations than the one that was suggested.
+        if self._settings.name != "tpe" or self._settings.deterministic or self._study.early_stop.name == "pbt":
+            return {}
+        reports = {}
+        for running in self._trials:
+            trial = self._run.trials[running]
+            known = {epoch.epoch for epoch in trial.epochs if epoch.known_from <= number}
+            reported = {epoch: value for epoch, value in curve(self._run, trial).items() if epoch in known}
+            if reported:
+                reports[len(self._earlier) + running] = reported
+        return reports
 
     def suggest(self, number: int) -> dict[str, Value]:
         """A configuration for the trial of this number, which must be the next."""
@@ -106,7 +124,12 @@ class Suggester:
         """A configuration of which some values are given, and the sampler suggests the rest."""
         seed = self._settings.seed
         self.optuna_study.sampler = samplers.made(
-            self._settings, derived(seed, "suggest", number), derived(seed, "suggest"), self._is_known, self._earlier
+            self._settings,
+            derived(seed, "suggest", number),
+            derived(seed, "suggest"),
+            self._is_known,
+            self._reports,
+            self._earlier,
         )
         if given:
             self.optuna_study.enqueue_trial(dict(given))

@@ -3,7 +3,8 @@
 import math
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import combinations, islice
 from typing import Any
 
@@ -25,8 +26,19 @@ _BEST = 10
 _MOST = 100
 # Of more values than this, the next one hardly differs: such a number is as good as a real one.
 _FEW = 32
-# What has ended in one of these ways is worth less than what has in the next.
-_WORTHLESS, _STOPPED, _FINISHED = range(3)
+
+
+class _Seen(Study):
+    """A study as its sampler is to see it: with these trials, and all else its own."""
+
+    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+        vars(self).update(vars(study))
+        self._seen = trials
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._seen if states is None or trial.state in states]
 
 
 class FreshTPESampler(TPESampler):
@@ -43,6 +55,7 @@ class FreshTPESampler(TPESampler):
     Args:
         is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
             also what does not apply.
+        reports: What trials have reported that are running, by their numbers and by epoch.
         seed: Of the suggestion.
         neighbour_every: Every so many suggestions, what is near the best competes; 0 for never.
         n_startup_trials: So many trials must have ended before TPE draws, and have reported before any is the best.
@@ -52,6 +65,7 @@ class FreshTPESampler(TPESampler):
     def __init__(
         self,
         is_known: Callable[[Mapping[str, Any]], bool],
+        reports: Mapping[int, Mapping[int, float]],
         *,
         seed: int,
         neighbour_every: int,
@@ -59,46 +73,76 @@ class FreshTPESampler(TPESampler):
         **arguments: Any,
     ) -> None:
         super().__init__(seed=seed, n_startup_trials=n_startup_trials, **arguments)
-        self._is_known, self._seed = is_known, seed
+        self._is_known, self._reports, self._seed = is_known, reports, seed
         self._every, self._least = neighbour_every, n_startup_trials
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the base class has it; what it draws at random, before it knows enough, is not looked at."""
+        standing = self._standing(study)
+        seen = _Seen(study, [trial for trial, _ in standing]) if standing else study
         for _ in range(_MOST_DRAWS):
-            drawn = super().sample_relative(study, trial, search_space)
+            drawn = super().sample_relative(seen, trial, search_space)
             if not drawn or not self._is_known(drawn):
                 break
-        if drawn and self._every and not trial.number % self._every:
-            return self._promising(study, drawn, search_space, of_outcome=bool(trial.number // self._every % 2))
+        if drawn and standing and self._every and not trial.number % self._every:
+            return self._promising(standing, drawn, search_space, of_outcome=bool(trial.number // self._every % 2))
         return drawn
 
+    def _standing(self, study: Study) -> list[tuple[FrozenTrial, float]]:
+        """The trials, and where they stand (see `_places`); none if nobody is to be compared yet.
+
+        One that has reported is whole, and its value is its place: TPE takes no note of those that are running, and has
+        all that were stopped for worse than all that were not.
+        """
+        ended = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+        if len(study.directions) > 1 or len(ended) < self._least:
+            return []
+        running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        trials = sorted([*ended, *running], key=lambda trial: trial.number)
+        curves = [self._curve(trial) for trial in trials]
+        places = _places(curves, [trial.state == TrialState.COMPLETE for trial in trials], study.direction)
+        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        return [
+            (_with_value(trial, sign * place) if place >= 0 else trial, place)
+            for trial, place in zip(trials, places, strict=True)
+        ]
+
+    def _curve(self, trial: FrozenTrial) -> Mapping[int, float]:
+        """What a trial has reported, by epoch; nothing if it broke a constraint."""
+        if trial.state == TrialState.RUNNING:
+            return self._reports.get(trial.number, {})
+        if any(excess > 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())):
+            return {}
+        # One that an earlier run told of, without its curve, was always as good as in the end.
+        return trial.intermediate_values or ({} if trial.value is None else {0: trial.value})
+
     def _promising(
-        self, study: Study, drawn: dict[str, Any], search_space: Mapping[str, BaseDistribution], *, of_outcome: bool
+        self,
+        standing: Sequence[tuple[FrozenTrial, float]],
+        drawn: dict[str, Any],
+        search_space: Mapping[str, BaseDistribution],
+        *,
+        of_outcome: bool,
     ) -> dict[str, Any]:
         """What was drawn, or what is near the best and not known, whichever promises more."""
-        if len(study.directions) > 1:
+        if sum(place >= 0 for _, place in standing) < self._least:
             return drawn
-        states = [TrialState.COMPLETE, TrialState.PRUNED]
-        ended = [(_worth(trial, study.direction), trial) for trial in study.get_trials(deepcopy=False, states=states)]
-        if sum(worth[0] != _WORTHLESS for worth, _ in ended) < self._least:
-            return drawn
-        told = _those_that_tell(ended, search_space)
-        shares = _shares_beaten(told, study.direction)
-        best = sorted(range(len(told)), key=shares.__getitem__, reverse=True)[:_BEST]
+        told = _those_that_tell(standing, search_space)
+        running = [trial for trial, _ in standing if trial.state == TrialState.RUNNING and trial.params]
+        best = [trial for trial, place in told[:_BEST] if place >= 0]
         candidates = [] if self._is_known(drawn) else [drawn]
         chance = random.Random(self._seed)
-        candidates += self._near([told[place] for place in best if shares[place] >= 0], drawn, search_space, chance)
+        candidates += self._near(best, drawn, search_space, chance)
         if len(candidates) < 2:
             return candidates[0] if candidates else drawn
         chance.shuffle(candidates)
-        running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         chosen = most_promising(
             candidates,
-            [trial.params for trial in told],
-            shares,
-            [trial.params for trial in running if trial.params and _lies_in(trial, search_space)],
+            [trial.params for trial, _ in told],
+            [place for _, place in told],
+            [trial.params for trial in running if _lies_in(trial, search_space)],
             search_space,
             of_outcome=of_outcome,
         )
@@ -135,52 +179,55 @@ def _lies_in(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -
     return all(search_space.get(name) == has for name, has in trial.distributions.items() if not has.single())
 
 
-def _worth(trial: FrozenTrial, direction: StudyDirection) -> tuple[int, int, float]:
-    """What a trial that has ended is worth, to be compared; stopped ones by how far they came, as in Optuna's TPE."""
-    if trial.value is None or any(excess > 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())):
-        return _WORTHLESS, 0, 0.0
-    value = _signed(trial.value, direction)
-    return (_FINISHED, 0, value) if trial.state == TrialState.COMPLETE else (_STOPPED, trial.last_step or 0, value)
+def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
+    changed = copy(trial)
+    changed.state, changed.value = TrialState.COMPLETE, value
+    return changed
+
+
+def _those_that_tell(
+    standing: Sequence[tuple[FrozenTrial, float]], search_space: Mapping[str, BaseDistribution]
+) -> list[tuple[FrozenTrial, float]]:
+    """The best of the space, best first, and of the others the latest, half and half; none that is still to report."""
+    told = [pair for pair in standing if pair[0].state != TrialState.RUNNING]
+    ranked = (pair for pair in sorted(told, key=lambda pair: pair[1], reverse=True) if _lies_in(pair[0], search_space))
+    best = list(islice(ranked, _MOST // 2))
+    taken = {trial.number for trial, _ in best}
+    latest = (pair for pair in reversed(told) if pair[0].number not in taken and _lies_in(pair[0], search_space))
+    return best + list(islice(latest, _MOST // 2))
+
+
+def _places(curves: Sequence[Mapping[int, float]], are_whole: Sequence[bool], direction: StudyDirection) -> list[float]:
+    """Where each trial stands, from 0 for the worst to 1 for the best; -1 for one that has reported nothing.
+
+    Trials are compared by the best that they had so far: all of them at the earliest epoch at which one stands or
+    ended, then those that came further at the next such epoch, and so on, the whole ones at last in the end. Each time
+    they exchange the places that they have among themselves. So none is good because it came far, which early stopping
+    allowed when there was little to compare it with; and none that came far is bad because it began slowly.
+    """
+    lasts = [
+        math.inf if is_whole else max(curve, default=-1) for curve, is_whole in zip(curves, are_whole, strict=True)
+    ]
+    marks = sorted({last for last, curve in zip(lasts, curves, strict=True) if curve})
+    best = np.full((len(curves), len(marks)), -math.inf)
+    for row, curve in enumerate(curves):
+        for epoch, value in curve.items():
+            later = best[row, bisect_left(marks, epoch) :]
+            np.maximum(later, _signed(value, direction), out=later)
+    reached = np.array([bisect_left(marks, last) if curve else -1 for last, curve in zip(lasts, curves, strict=True)])
+    places = np.full(len(curves), -1.0)
+    for column in range(len(marks)):
+        here = np.flatnonzero(reached >= column)
+        # The trials that are here share out their places anew; at first all that there are.
+        shared = np.sort(places[here]) if column else np.linspace(0, 1, len(here))
+        _, rank, count = np.unique(best[here, column], return_inverse=True, return_counts=True)
+        places[here] = np.add.reduceat(shared, np.cumsum(count) - count)[rank] / count[rank]
+    return [float(place) for place in places]
 
 
 def _signed(value: float, direction: StudyDirection) -> float:
     """The more the better; nan is as bad as can be."""
     return -math.inf if math.isnan(value) else value if direction == StudyDirection.MAXIMIZE else -value
-
-
-def _those_that_tell(
-    ended: Sequence[tuple[tuple[int, int, float], FrozenTrial]], search_space: Mapping[str, BaseDistribution]
-) -> list[FrozenTrial]:
-    """The worthiest of the space, and of the others the latest, half and half."""
-    ranked = (trial for _, trial in sorted(ended, key=lambda pair: pair[0], reverse=True))
-    worthiest = list(islice((trial for trial in ranked if _lies_in(trial, search_space)), _MOST // 2))
-    taken = set(map(id, worthiest))
-    others = (trial for _, trial in reversed(ended) if id(trial) not in taken and _lies_in(trial, search_space))
-    return worthiest + list(islice(others, _MOST // 2))
-
-
-def _shares_beaten(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[float]:
-    """Which share of the others each trial beats, by the best that it had at the last epoch that both came to.
-
-    So one is not good because early stopping let it pass when there was little to compare it with, nor because it came
-    further than another. Of equals each beats half; what is worth nothing has -1.
-    """
-    has_worth = [_worth(trial, direction)[0] != _WORTHLESS for trial in trials]
-    lasts: list[float] = [math.inf if trial.last_step is None else trial.last_step for trial in trials]
-    marks = sorted(set(lasts))
-    best = np.full((len(trials), len(marks)), -math.inf)
-    for row, trial in enumerate(trials):
-        # One that an earlier run told of, without its curve, was always as good as in the end.
-        reported = trial.intermediate_values or {0: math.nan if trial.value is None else trial.value}
-        for epoch, value in reported.items() if has_worth[row] else ():
-            later = best[row, bisect_left(marks, epoch) :]
-            np.maximum(later, _signed(value, direction), out=later)
-    rows, reached = np.arange(len(trials)), np.array([marks.index(last) for last in lasts], int)
-    common = np.minimum(reached[:, None], reached[None, :])
-    mine, others = best[rows[:, None], common], best[rows[None, :], common]
-    beaten = (mine > others).sum(axis=1) + (mine == others).sum(axis=1) / 2 - 0.5
-    shares = np.where(has_worth, beaten / max(1, len(trials) - 1), -1.0)
-    return [float(share) for share in shares]
 
 
 def _others(distribution: BaseDistribution, value: Any) -> Iterator[Any]:

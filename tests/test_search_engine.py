@@ -126,13 +126,8 @@ def test_a_resumed_search_suggests_what_the_uninterrupted_one_does(tmp_path: Pat
     assert [t.config for t in again.end().trials.values()] == [t.config for t in whole.end().trials.values()]
 
 
-def test_an_end_during_a_suggestion_waits_for_nothing_and_a_resume_makes_the_same_suggestion(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver = Driver(made(tmp_path, budget={"trials": 25}))
-    driver.train(most=14)  # by then it is no longer at random
-    assignment = driver.begin()
-    assert assignment is not None and assignment["number"] == 14
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Suggestions take until this is set."""
     may_go_on, suggest = threading.Event(), Suggester.suggest
 
     def slow(suggester: Suggester, number: int) -> dict[str, Any]:
@@ -140,6 +135,17 @@ def test_an_end_during_a_suggestion_waits_for_nothing_and_a_resume_makes_the_sam
         return suggest(suggester, number)
 
     monkeypatch.setattr(Suggester, "suggest", slow)
+    return may_go_on
+
+
+def test_an_end_during_a_suggestion_waits_for_nothing_and_a_resume_makes_the_same_suggestion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(made(tmp_path, budget={"trials": 25}))
+    driver.train(most=14)  # by then it is no longer at random
+    assignment = driver.begin()
+    assert assignment is not None and assignment["number"] == 14
+    may_go_on = held(monkeypatch)
     driver.engine.prepare()
     for epoch in range(1, driver.study.early_stop.max_epochs + 1):
         driver.report(assignment, epoch, 99.0)  # far better than all before
@@ -160,6 +166,51 @@ def test_an_end_during_a_suggestion_waits_for_nothing_and_a_resume_makes_the_sam
     again.begin()
     assert again.engine._suggester.optuna_study.trials[14].state == TrialState.COMPLETE
     assert again.end().trials[15].config == whole
+
+
+def test_a_suggestion_knows_what_running_trials_had_reported_when_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections: dict[str, Any] = {"budget": {"trials": 25}, "early_stop": {"name": "none", "max_epochs": 9}}
+    driver = Driver(made(tmp_path, **sections))
+    driver.train(most=14)
+    running, other = driver.begin(), driver.begin()
+    assert running is not None and other is not None and other["number"] == 15
+    driver.report(running, 1, 99.0)
+    may_go_on = held(monkeypatch)
+    driver.engine.prepare()
+    driver.report(running, 2, 98.0)
+    driver.report(other, 1, 97.0)
+    assert driver.engine._suggester._reports == {14: {1: 99.0}}
+    shutil.copytree(driver.study.run_directory, tmp_path / "killed")
+    may_go_on.set()
+    number = driver.begin()["number"]  # type: ignore[index]
+    assert number == 16
+    driver.begin()
+    assert driver.engine._suggester._reports == {14: {1: 99.0, 2: 98.0}, 15: {1: 97.0}}
+    whole = driver.end().trials[16].config
+
+    again = Driver(made(tmp_path, name="killed", **sections), past=open_run(tmp_path / "killed"))
+    assert again.engine._suggester._reports == {14: {1: 99.0}}
+    assert [again.begin()["number"] for _ in range(3)] == [14, 15, 16]  # type: ignore[index]
+    assert again.end().trials[16].config == whole
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"sampler": {"deterministic": True}, "early_stop": {"name": "none", "max_epochs": 9}},
+        {"sampler": {"name": "random"}, "early_stop": {"name": "none", "max_epochs": 9}},
+        {"early_stop": {"name": "pbt", "max_epochs": 9, "change": ["x"]}},
+    ],
+)
+def test_a_suggestion_that_has_no_use_for_them_is_told_of_no_reports(sections: dict[str, Any], tmp_path: Path) -> None:
+    driver = Driver(made(tmp_path, **sections))
+    running = driver.begin()
+    assert running is not None
+    driver.report(running, 1, 0.5)
+    driver.begin()
+    assert driver.engine._suggester._reports == {}
 
 
 def test_an_interrupted_trial_goes_on_from_its_checkpoint_with_number_and_configuration(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, create_trial
 from test_search_engine import Driver, made
 
-from search.optuna_view import CONSTRAINTS
-from search.tpe import FreshTPESampler, _shares_beaten
+from search.tpe import FreshTPESampler, _places
 
 pytestmark = pytest.mark.filterwarnings("ignore:Argument ``:optuna.exceptions.ExperimentalWarning")
 
@@ -31,7 +31,7 @@ def searched(objective: Callable[[Trial], float], direction: str = "maximize", *
 
     for number in range(40):
         given = {"n_startup_trials": STARTUP, "neighbour_every": 3, "multivariate": True, "group": True, **arguments}
-        study.sampler = FreshTPESampler(is_known, seed=number, **given)
+        study.sampler = FreshTPESampler(is_known, {}, seed=number, **given)
         study.optimize(objective, n_trials=1)
     return study.trials
 
@@ -123,38 +123,81 @@ def test_what_was_stopped_early_has_neighbours_too() -> None:
     assert max(t.intermediate_values[1] for t in trials) > max(t.intermediate_values[1] for t in others)
 
 
-def curve(*reported: float, is_whole: bool = True, excess: float | None = None) -> FrozenTrial:
-    state = TrialState.COMPLETE if is_whole else TrialState.PRUNED
-    attributes = {} if excess is None else {CONSTRAINTS: [excess]}
-    return create_trial(
-        value=max(reported) if is_whole else reported[-1] if reported else None,
-        state=state,
-        intermediate_values=dict(enumerate(reported, start=1)),
-        system_attrs=attributes,
-    )
+def places(*curves: tuple[list[float], str], direction: StudyDirection = StudyDirection.MAXIMIZE) -> list[float]:
+    """Of curves from the first epoch on, and of what has become of their trials."""
+    reported = [dict(enumerate(values, start=1)) for values, _ in curves]
+    return _places(reported, [state == "whole" for _, state in curves], direction)
 
 
-def test_trials_are_compared_at_the_last_epoch_that_both_came_to() -> None:
+def test_trials_are_compared_at_the_last_epoch_that_they_came_to() -> None:
     trials = [
-        curve(0.1, 0.2, 0.3),  # the first: early stopping had nothing to compare it with
-        curve(0.5, is_whole=False),
-        curve(0.6, 0.7, 0.9),
-        curve(0.5, 0.55, is_whole=False),
+        ([0.1, 0.2, 0.3], "whole"),  # the first: early stopping had nothing to compare it with
+        ([0.5], "stopped"),
+        ([0.6, 0.7, 0.9], "whole"),
+        ([0.5, 0.55], "running"),
     ]
-    assert _shares_beaten(trials, StudyDirection.MAXIMIZE) == [0.0, 0.5, 1.0, 0.5]
-    assert _shares_beaten(trials, StudyDirection.MINIMIZE) == [1.0, 0.5, 0.0, 0.5]
+    assert places(*trials) == [0.0, 0.5, 1.0, 0.5]
+    assert places(*trials, direction=StudyDirection.MINIMIZE) == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_who_comes_further_changes_places_with_others_that_did() -> None:
+    trials = [([0.1, 0.8], "whole"), ([0.2], "stopped"), ([0.3], "stopped"), ([0.4, 0.7], "whole"), ([0.5], "stopped")]
+    assert places(*trials) == [0.75, 0.25, 0.5, 0.0, 1.0]
 
 
 def test_a_curve_counts_by_the_best_so_far_and_one_that_is_not_known_by_its_end() -> None:
-    without = create_trial(value=0.6)
-    trials = [curve(0.2, 0.8, 0.4), curve(0.3, 0.7, 0.5), curve(math.nan, 0.1, is_whole=False), without]
-    assert _shares_beaten(trials, StudyDirection.MAXIMIZE) == [1.0, 2 / 3, 0.0, 1 / 3]
+    curves = [{1: 0.2, 2: 0.8, 3: 0.4}, {1: 0.3, 2: 0.7, 3: 0.5}, {1: math.nan, 2: 0.1}, {0: 0.6}]
+    assert _places(curves, [True, True, False, True], StudyDirection.MAXIMIZE) == pytest.approx([1, 2 / 3, 0, 1 / 3])
 
 
-def test_what_broke_a_constraint_or_never_reported_beats_nobody() -> None:
-    trials = [curve(0.9, excess=1.0), curve(is_whole=False), curve(0.1, excess=0.0)]
-    assert _shares_beaten(trials, StudyDirection.MAXIMIZE) == [-1.0, -1.0, 1.0]
-    assert _shares_beaten([], StudyDirection.MAXIMIZE) == []
+def test_what_returned_early_is_whole() -> None:
+    assert places(([0.9], "whole"), ([0.1, 0.2], "whole"), ([0.3, 0.8], "running")) == [1.0, 0.0, 0.5]
+
+
+def test_what_never_reported_has_no_place() -> None:
+    assert places(([], "stopped"), ([0.1], "whole"), ([], "running")) == [-1.0, 0.0, -1.0]
+    assert places() == []
+
+
+RUNNING = {"x": 0.73, "y": 3}
+
+
+def suggested(reports: Mapping[int, Mapping[int, float]], seed: int, **arguments: Any) -> dict[str, Any]:
+    """After thirty trials, all bad, and another that is running."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize")
+    space: dict[str, Any] = {"x": FloatDistribution(0.0, 1.0), "y": IntDistribution(0, 9)}
+    for number in range(30):
+        params, reported = {"x": number / 29, "y": number % 10}, {1: 0.1 + number % 7 / 100}
+        study.add_trial(create_trial(value=0.2, params=params, distributions=space, intermediate_values=reported))
+    study.enqueue_trial(RUNNING)
+    study.ask(space)
+    given = {"n_startup_trials": 10, "neighbour_every": 0, "multivariate": True, "group": True, **arguments}
+    study.sampler = FreshTPESampler(lambda drawn: False, reports, seed=seed, **given)
+    return study.ask(space).params
+
+
+def test_what_is_running_is_as_good_as_what_it_has_reported() -> None:
+    off = {
+        name: [abs(suggested(reports, seed)["x"] - 0.73) for seed in range(40)]
+        for name, reports in {"good": {30: {1: 0.5}}, "bad": {30: {1: 0.01}}, "none": {}}.items()
+    }
+    assert sum(gap < 0.1 for gap in off["good"]) > 2 * max(
+        sum(gap < 0.1 for gap in off[name]) for name in ("bad", "none")
+    )
+    asked = []
+
+    def first(candidates: Any, known: Any, values: Any, pending: Any, space: Any, **_: Any) -> int:
+        asked.append(({"x": 0.73, "y": 4} in candidates, dict(zip(map(str, known), values, strict=True)), pending))
+        return 0
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("search.tpe.most_promising", first)
+        for reports in ({30: {1: 0.5}}, {}):
+            suggested(reports, 0, neighbour_every=1)
+    (is_near, values, pending), (was_near, others, waited) = asked
+    assert is_near and values[str(RUNNING)] == max(values.values()) == 1.0 and pending == []
+    assert not was_near and str(RUNNING) not in others and waited == [RUNNING]
 
 
 def test_what_does_not_apply_to_the_best_is_drawn() -> None:
@@ -202,7 +245,9 @@ def test_of_several_objectives_no_trial_is_the_best() -> None:
 
     study = optuna.create_study(directions=["maximize", "maximize"])
     for number in range(12):
-        study.sampler = FreshTPESampler(is_known, seed=number, neighbour_every=3, n_startup_trials=3, multivariate=True)
+        study.sampler = FreshTPESampler(
+            is_known, {}, seed=number, neighbour_every=3, n_startup_trials=3, multivariate=True
+        )
         study.optimize(objective, n_trials=1)
     assert len(seen) == 9, "one draw a suggestion, and no neighbour that is asked after"
 
