@@ -100,14 +100,14 @@ class Suggester:
         return self._ahead.submit(self.suggest, number)
 
     def _known_reports(self, number: int) -> dict[int, dict[int, float]]:
-        """Of trials that are running, what the suggestion of this number knows."""
+        """Of trials that are running, what the suggestion of this number knows; nothing that breaks a constraint."""
         # In a population a trial reports of other configurations than the one that was suggested.
         if self._settings.name != "tpe" or self._settings.deterministic or self._study.early_stop.name == "pbt":
             return {}
-        reports = {}
+        reports, violation = {}, self._run.objectives.violation
         for running in self._trials:
             trial = self._run.trials[running]
-            known = {epoch.epoch for epoch in trial.epochs if epoch.known_from <= number}
+            known = {e.epoch for e in trial.epochs if e.known_from <= number and not violation(e.metrics)}
             reported = {epoch: value for epoch, value in curve(self._run, trial).items() if epoch in known}
             if reported:
                 reports[len(self._earlier) + running] = reported

@@ -102,8 +102,8 @@ class FreshTPESampler(TPESampler):
         running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         trials = sorted([*ended, *running], key=lambda trial: trial.number)
         curves = [self._curve(trial) for trial in trials]
-        places = _places(curves, [trial.state == TrialState.COMPLETE for trial in trials], study.direction)
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        places = _places(curves, [trial.state == TrialState.COMPLETE for trial in trials], sign)
         return [
             (_with_value(trial, sign * place) if place >= 0 else trial, place)
             for trial, place in zip(trials, places, strict=True)
@@ -197,13 +197,18 @@ def _those_that_tell(
     return best + list(islice(latest, _MOST // 2))
 
 
-def _places(curves: Sequence[Mapping[int, float]], are_whole: Sequence[bool], direction: StudyDirection) -> list[float]:
+def _places(curves: Sequence[Mapping[int, float]], are_whole: Sequence[bool], sign: int) -> list[float]:
     """Where each trial stands, from 0 for the worst to 1 for the best; -1 for one that has reported nothing.
 
     Trials are compared by the best that they had so far: all of them at the earliest epoch at which one stands or
     ended, then those that came further at the next such epoch, and so on, the whole ones at last in the end. Each time
     they exchange the places that they have among themselves. So none is good because it came far, which early stopping
     allowed when there was little to compare it with; and none that came far is bad because it began slowly.
+
+    Args:
+        curves: What each has reported, by epoch.
+        are_whole: Of each whether it is finished: nothing more will come, and it stands at the end.
+        sign: 1 if more is better, -1 if less is.
     """
     lasts = [
         math.inf if is_whole else max(curve, default=-1) for curve, is_whole in zip(curves, are_whole, strict=True)
@@ -211,9 +216,13 @@ def _places(curves: Sequence[Mapping[int, float]], are_whole: Sequence[bool], di
     marks = sorted({last for last, curve in zip(lasts, curves, strict=True) if curve})
     best = np.full((len(curves), len(marks)), -math.inf)
     for row, curve in enumerate(curves):
-        for epoch, value in curve.items():
-            later = best[row, bisect_left(marks, epoch) :]
-            np.maximum(later, _signed(value, direction), out=later)
+        so_far, column = -math.inf, 0
+        for epoch, value in sorted(curve.items()):
+            while marks[column] < epoch:
+                best[row, column] = so_far
+                column += 1
+            so_far = max(so_far, sign * value)  # which nan is not
+        best[row, column:] = so_far
     reached = np.array([bisect_left(marks, last) if curve else -1 for last, curve in zip(lasts, curves, strict=True)])
     places = np.full(len(curves), -1.0)
     for column in range(len(marks)):
@@ -223,11 +232,6 @@ def _places(curves: Sequence[Mapping[int, float]], are_whole: Sequence[bool], di
         _, rank, count = np.unique(best[here, column], return_inverse=True, return_counts=True)
         places[here] = np.add.reduceat(shared, np.cumsum(count) - count)[rank] / count[rank]
     return [float(place) for place in places]
-
-
-def _signed(value: float, direction: StudyDirection) -> float:
-    """The more the better; nan is as bad as can be."""
-    return -math.inf if math.isnan(value) else value if direction == StudyDirection.MAXIMIZE else -value
 
 
 def _others(distribution: BaseDistribution, value: Any) -> Iterator[Any]:

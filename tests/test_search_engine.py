@@ -196,6 +196,17 @@ def test_a_suggestion_knows_what_running_trials_had_reported_when_it_was_begun(
     assert again.end().trials[16].config == whole
 
 
+def test_a_suggestion_is_told_of_no_report_that_breaks_a_constraint(tmp_path: Path) -> None:
+    bounded = made(tmp_path, constraints={"score": {"max": 0.6}}, early_stop={"name": "none", "max_epochs": 9})
+    driver = Driver(bounded)
+    running = driver.begin()
+    assert running is not None
+    for epoch, score in enumerate((0.5, 0.7, 0.6), start=1):
+        driver.report(running, epoch, score)
+    driver.begin()
+    assert driver.engine._suggester._reports == {0: {1: 0.5, 3: 0.6}}
+
+
 @pytest.mark.parametrize(
     "sections",
     [

@@ -9,7 +9,6 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, create_trial
 from test_search_engine import Driver, made
 
@@ -123,10 +122,10 @@ def test_what_was_stopped_early_has_neighbours_too() -> None:
     assert max(t.intermediate_values[1] for t in trials) > max(t.intermediate_values[1] for t in others)
 
 
-def places(*curves: tuple[list[float], str], direction: StudyDirection = StudyDirection.MAXIMIZE) -> list[float]:
+def places(*curves: tuple[list[float], str], sign: int = 1) -> list[float]:
     """Of curves from the first epoch on, and of what has become of their trials."""
     reported = [dict(enumerate(values, start=1)) for values, _ in curves]
-    return _places(reported, [state == "whole" for _, state in curves], direction)
+    return _places(reported, [state == "whole" for _, state in curves], sign)
 
 
 def test_trials_are_compared_at_the_last_epoch_that_they_came_to() -> None:
@@ -137,7 +136,7 @@ def test_trials_are_compared_at_the_last_epoch_that_they_came_to() -> None:
         ([0.5, 0.55], "running"),
     ]
     assert places(*trials) == [0.0, 0.5, 1.0, 0.5]
-    assert places(*trials, direction=StudyDirection.MINIMIZE) == [1.0, 0.5, 0.0, 0.5]
+    assert places(*trials, sign=-1) == [1.0, 0.5, 0.0, 0.5]
 
 
 def test_who_comes_further_changes_places_with_others_that_did() -> None:
@@ -147,7 +146,7 @@ def test_who_comes_further_changes_places_with_others_that_did() -> None:
 
 def test_a_curve_counts_by_the_best_so_far_and_one_that_is_not_known_by_its_end() -> None:
     curves = [{1: 0.2, 2: 0.8, 3: 0.4}, {1: 0.3, 2: 0.7, 3: 0.5}, {1: math.nan, 2: 0.1}, {0: 0.6}]
-    assert _places(curves, [True, True, False, True], StudyDirection.MAXIMIZE) == pytest.approx([1, 2 / 3, 0, 1 / 3])
+    assert _places(curves, [True, True, False, True], 1) == pytest.approx([1, 2 / 3, 0, 1 / 3])
 
 
 def test_what_returned_early_is_whole() -> None:
