@@ -220,13 +220,14 @@ def test_checkpoints_are_kept_by_what_the_log_names(folder: Storage, tmp_path: P
         (written / "state").write_text(str(epoch))
         named[epoch] = checkpoints.publish(f"checkpoints/trial-0000/epoch-{epoch:04d}", written)
     epochs = [
-        Epoch(0, 1, epoch, datetime.now(UTC), 0.1, {}, saved["path"], saved["sha256"]) for epoch, saved in named.items()
+        Epoch(0, 1, epoch, datetime.now(UTC), 0.1, {}, 0, saved["path"], saved["sha256"])
+        for epoch, saved in named.items()
     ]
     with checkpoints.fetched(named[2]["path"]) as fetched:
         assert (fetched / "part" / "weights").read_bytes() == b"\x02" * 1000
     copied = checkpoints.copy(named[2]["path"], "checkpoints/trial-0001/epoch-0002")
     assert copied == {"path": "checkpoints/trial-0001/epoch-0002", "sha256": named[2]["sha256"]}
-    assert checkpoints.is_whole(Epoch(1, 1, 2, datetime.now(UTC), 0.1, {}, copied["path"], copied["sha256"]))
+    assert checkpoints.is_whole(Epoch(1, 1, 2, datetime.now(UTC), 0.1, {}, 0, copied["path"], copied["sha256"]))
     run = Run(trials={0: Trial(0, {}, 1, epochs=epochs[1:])})
     checkpoints.delete_unknown(run)  # of the first epoch no event tells
     checkpoints.delete([named[3]["path"]])
