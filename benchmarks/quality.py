@@ -129,7 +129,7 @@ _LINES = (
     ("recorded table: TPE with asha, less OptunaSearch with ASHAScheduler, equal epochs", "stock_gain", 0),
     ("recorded table: chance of ours so far behind if neither were better (Wilcoxon, paired)", "stock_p", 0.05),
     (
-        "recorded table: TPE with asha, less OptunaSearch with ASHAScheduler, a fifth of them each",
+        "recorded table: asha, less OptunaSearch with ASHAScheduler, a fifth of the epochs each",
         "stock_early_gain",
         0,
     ),
