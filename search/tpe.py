@@ -1,4 +1,4 @@
-"""TPE that draws again where it has drawn what is known, and looks next to the best."""
+"""TPE that learns from running trials too, draws again what is known, and looks next to the best."""
 
 import math
 import random
@@ -42,7 +42,9 @@ class _Seen(Study):
 
 
 class FreshTPESampler(TPESampler):
-    """Optuna's TPE, and local search.
+    """Optuna's TPE, told of all that has been reported, and local search.
+
+    Trials are good or bad by where they stand among all, those that run and those that were stopped included.
 
     TPE's estimate of where good configurations are is a smooth one: it draws around the best rather than next to it,
     and on a space of few values one configuration in ten again, more towards the end. So what it has drawn before it
