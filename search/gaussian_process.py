@@ -1,14 +1,15 @@
-"""A Gaussian process over configurations: from which of some candidates most is to be expected."""
+"""A Gaussian process over configurations: how much is to be expected of some candidates."""
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Floats = NDArray[np.float64]
 
@@ -21,16 +22,8 @@ _SWEEPS = 2
 _TINY = 1e-300
 
 
-def most_promising(
-    candidates: Sequence[Mapping[str, Any]],
-    known: Sequence[Mapping[str, Any]],
-    values: Sequence[float],
-    pending: Sequence[Mapping[str, Any]],
-    space: Mapping[str, BaseDistribution],
-    *,
-    of_outcome: bool = False,
-) -> int:
-    """Which candidate is expected to improve most on the best that is known (Jones, Schonlau and Welch 1998).
+class GaussianProcess:
+    """What is expected of configurations, by those that are known.
 
     The process has a Matérn kernel of order 3/2 with a scale for each parameter, fitted to what is known (Rasmussen and
     Williams 2006, "Gaussian Processes for Machine Learning", sections 2.3 and 5.4.1). Of the values only their ranks
@@ -38,34 +31,82 @@ def most_promising(
     expected (the kriging believer of Ginsbourger, Le Riche and Carraro 2010).
 
     Args:
-        candidates: Configurations; a parameter that does not apply to one is left out.
-        known: Configurations, one at least.
+        known: Configurations, one at least; a parameter that does not apply to one is left out.
         values: What they came to, the more the better.
         pending: Configurations that are being tried.
         space: Of all parameters.
-        of_outcome: Whether the improvement is one of what a trial would come to, with the noise of trials: that leads
-            to where much is known to be good. Otherwise it is one of what is behind the noise: that leads away from
-            what is known.
-
-    Returns:
-        The place among the candidates; of equals the first.
     """
-    # On matrices so small the threads of BLAS wait for each other, and for the trials, which have the cores.
-    with threadpool_limits(1, user_api="blas"):
-        is_choice = np.array([isinstance(distribution, CategoricalDistribution) for distribution in space.values()])
-        known_at, pending_at, at = (_places(configs, space) for configs in (known, pending, candidates))
-        scores = _normal_scores(np.asarray(values, float))
-        scales, noise = _fitted(_differences(known_at, known_at, is_choice), scores, is_choice)
-        if pending:
-            expected, _ = _expected(known_at, scores, pending_at, is_choice, scales, noise)
-            known_at, targets = np.concatenate([known_at, pending_at]), np.concatenate([scores, expected])
-        else:
-            targets = scores
-        mean, deviation = _expected(known_at, targets, at, is_choice, scales, noise, of_outcome)
-        ahead = (mean - scores.max()) / deviation
+
+    def __init__(
+        self,
+        known: Sequence[Mapping[str, Any]],
+        values: Sequence[float],
+        pending: Sequence[Mapping[str, Any]],
+        space: Mapping[str, BaseDistribution],
+    ) -> None:
+        self._space = space
+        self._is_choice = np.array(
+            [isinstance(distribution, CategoricalDistribution) for distribution in space.values()]
+        )
+        self._at, self._scores = _places(known, space), _normal_scores(np.asarray(values, float))
+        self._best = self._scores.max()
+        with _one_thread():
+            differences = _differences(self._at, self._at, self._is_choice)
+            self._scales, self._noise = _fitted(differences, self._scores, self._is_choice)
+            self._learn()
+            if pending:
+                pending_at = _places(pending, space)
+                expected, _ = self._expected(pending_at)
+                self._at = np.concatenate([self._at, pending_at])
+                self._scores = np.concatenate([self._scores, expected])
+                self._learn()
+
+    def improvements(self, candidates: Sequence[Mapping[str, Any]], *, of_outcome: bool = False) -> Floats:
+        """By how much each candidate is expected to improve on the best that is known (Jones, Schonlau and Welch 1998).
+
+        Args:
+            candidates: Configurations, N of them.
+            of_outcome: Whether the improvement is one of what a trial would come to, with the noise of trials: that
+                leads to where much is known to be good. Otherwise it is one of what is behind the noise: that leads
+                away from what is known.
+
+        Returns:
+            (N,), in shares of the greatest. Candidates that are alike get the same: they differ in the last digits
+            alone, which are not the same on each processor.
+        """
+        with _one_thread():
+            mean, variance = self._expected(_places(candidates, self._space))
+        deviation = np.sqrt(variance + self._variance * self._noise * of_outcome)
+        ahead = (mean - self._best) / deviation
         improvement = deviation * (ahead * _cdf(ahead) + np.exp(-0.5 * ahead**2) / math.sqrt(2 * math.pi))
-        # Candidates that are alike differ in the last digits alone, which are not the same on each processor.
-        return int(np.argmax(np.round(improvement / max(improvement.max(), _TINY), 6)))
+        shares: Floats = np.round(improvement / max(improvement.max(), _TINY), 6)
+        return shares
+
+    def _learn(self) -> None:
+        """Prepare to expect, by the places and scores as they are now."""
+        covariance = _kernel(_differences(self._at, self._at, self._is_choice), self._scales)
+        self._root = np.linalg.cholesky(covariance + self._noise * np.eye(len(self._scores)))
+        self._whitened = np.linalg.solve(self._root, self._scores)
+        # None where all scores are equal.
+        self._variance = max(float(self._whitened @ self._whitened) / len(self._scores), _TINY)
+
+    def _expected(self, at: Floats) -> tuple[Floats, Floats]:
+        """Mean and variance of the process at some places, (N,) each."""
+        across = _kernel(_differences(self._at, at, self._is_choice), self._scales)
+        towards = np.linalg.solve(self._root, across)
+        left = np.maximum(1 - (towards**2).sum(axis=0), 1e-9)
+        return towards.T @ self._whitened, self._variance * left
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Those that numpy calculates with: to find them takes longer than to calculate."""
+    return ThreadpoolController()
+
+
+def _one_thread() -> Any:
+    """Hold BLAS to one: on matrices so small its threads wait for each other, and for the trials with the cores."""
+    return _libraries().limit(limits=1, user_api="blas")
 
 
 def _places(configs: Sequence[Mapping[str, Any]], space: Mapping[str, BaseDistribution]) -> Floats:
@@ -124,25 +165,6 @@ def _unlikelihood(differences: Floats, scores: Floats, scales: Floats, noise: fl
     whitened = np.linalg.solve(root, scores)
     variance = max(float(whitened @ whitened) / len(scores), _TINY)
     return float(0.5 * len(scores) * math.log(variance) + np.log(np.diag(root)).sum())
-
-
-def _expected(
-    known_at: Floats,
-    targets: Floats,
-    at: Floats,
-    is_choice: NDArray[np.bool_],
-    scales: Floats,
-    noise: float,
-    of_outcome: bool = False,
-) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the process at some places, or of what is observed there, with its noise."""
-    covariance = _kernel(_differences(known_at, known_at, is_choice), scales) + noise * np.eye(len(targets))
-    root = np.linalg.cholesky(covariance)
-    whitened = np.linalg.solve(root, targets)
-    towards = np.linalg.solve(root, _kernel(_differences(known_at, at, is_choice), scales))
-    variance = max(float(whitened @ whitened) / len(targets), _TINY)  # none where all scores are equal
-    left = np.maximum(1 - (towards**2).sum(axis=0), 1e-9) + noise * of_outcome
-    return towards.T @ whitened, np.sqrt(variance * left)
 
 
 def _cdf(at: Floats) -> Floats:

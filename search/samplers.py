@@ -137,7 +137,8 @@ def made(
     seed: int,
     study_seed: int,
     is_known: Callable[[Mapping[str, Any]], bool],
-    reports: Mapping[int, Mapping[int, float]],
+    applying: Callable[[dict[str, Any]], dict[str, Any]],
+    reports: Mapping[int, Mapping[int, Sequence[float]]],
     sources: Sequence["FrozenTrial"] = (),
 ) -> "BaseSampler":
     """Optuna's sampler for one suggestion.
@@ -147,7 +148,8 @@ def made(
         seed: Of the suggestion.
         study_seed: Of a sequence that goes on from suggestion to suggestion.
         is_known: Whether a configuration is not worth being suggested again, for TPE, which then draws another one.
-        reports: What trials have reported that are running, by number and epoch, for TPE; no other looks at it.
+        applying: Of all that a sampler has drawn, what applies, for TPE.
+        reports: What trials have reported that the study does not tell of, for TPE: see there. No other looks at it.
         sources: Trials of earlier runs, for CMA-ES (Nomura et al. 2021, "Warm Starting CMA-ES for Hyperparameter
             Optimization"), which does not look at others' trials by itself; the other samplers find them in the study.
     """
@@ -164,7 +166,7 @@ def made(
         if settings.name == "qmc":
             return samplers.QMCSampler(seed=study_seed, **given)
         kinds: dict[str, Any] = {
-            "tpe": partial(FreshTPESampler, is_known, reports),
+            "tpe": partial(FreshTPESampler, is_known, applying, reports),
             "gp": samplers.GPSampler,
             "random": samplers.RandomSampler,
             "grid": samplers.RandomSampler,

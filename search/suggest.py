@@ -38,8 +38,10 @@ class Suggester:
         self._run, self._study, self._untold = run, study, untold
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
-        # What has been reported by trials that are running, by their numbers in the Optuna study and by epoch.
-        self._reports: dict[int, dict[int, float]] = {}
+        # The objectives that trials have reported, by their numbers in the Optuna study and by epoch, where that has no
+        # curve of them: of several objectives those of all that it was told of; and these and those that are running.
+        self._told: dict[int, dict[int, tuple[float, ...]]] = {}
+        self._reports: dict[int, dict[int, tuple[float, ...]]] = {}
         self._suggested: set[str] = set()
         self.took_s = 0.0  # how long the last suggestion took to make
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
@@ -68,6 +70,8 @@ class Suggester:
         if known.state == TrialState.RUNNING:
             known.intermediate_values = {}  # told with its end
         self.optuna_study.add_trial(known)
+        if known.state.is_finished() and self._run.trials[number].counts:
+            self._note(number, self._run.origin(self._run.trials[number]))
         if known.state == TrialState.RUNNING:
             self._trials[number] = optuna.Trial(self.optuna_study, len(self._earlier) + number)
 
@@ -99,19 +103,33 @@ class Suggester:
         self._reports = self._known_reports(number)
         return self._ahead.submit(self.suggest, number)
 
-    def _known_reports(self, number: int) -> dict[int, dict[int, float]]:
-        """Of trials that are running, what the suggestion of this number knows; nothing that breaks a constraint."""
+    def _known_reports(self, number: int) -> dict[int, dict[int, tuple[float, ...]]]:
+        """What the suggestion of this number knows that Optuna has no place for."""
         # In a population a trial reports of other configurations than the one that was suggested.
         if self._settings.name != "tpe" or self._settings.deterministic or self._study.early_stop.name == "pbt":
-            return {}
-        reports, violation = {}, self._run.objectives.violation
-        for running in self._trials:
-            trial = self._run.trials[running]
-            known = {e.epoch for e in trial.epochs if e.known_from <= number and not violation(e.metrics)}
-            reported = {epoch: value for epoch, value in curve(self._run, trial).items() if epoch in known}
-            if reported:
-                reports[len(self._earlier) + running] = reported
-        return reports
+            return dict(self._told)
+        running = {len(self._earlier) + n: self._reported(self._run.trials[n], number) for n in self._trials}
+        return self._told | {n: reported for n, reported in running.items() if reported}
+
+    def _reported(self, trial: Trial, number: float = math.inf) -> dict[int, tuple[float, ...]]:
+        """The objectives by epoch, but for what breaks a constraint, as the suggestion of a number knows them."""
+        objectives = self._run.objectives
+        return {
+            epoch.epoch: values
+            for epoch in trial.epochs
+            if epoch.known_from <= number and not objectives.violation(epoch.metrics)
+            if (values := objectives.values(epoch.metrics))
+        }
+
+    def _note(self, number: int, ended: Trial) -> None:
+        """Keep the curve of the trial of this number, for TPE: of several objectives Optuna has no place for it.
+
+        Args:
+            number: In the run.
+            ended: Itself, or the one that it repeats.
+        """
+        if self._settings.name == "tpe" and self._run.objectives.are_several and ended.state in ("finished", "stopped"):
+            self._told[len(self._earlier) + number] = self._reported(ended)
 
     def suggest(self, number: int) -> dict[str, Value]:
         """A configuration for the trial of this number, which must be the next."""
@@ -128,6 +146,7 @@ class Suggester:
             derived(seed, "suggest", number),
             derived(seed, "suggest"),
             self._is_known,
+            self._applying,
             self._reports,
             self._earlier,
         )
@@ -152,6 +171,14 @@ class Suggester:
         except KeyError:
             return False  # it has not drawn all that this configuration needs
 
+    def _applying(self, drawn: dict[str, Value]) -> dict[str, Value]:
+        """Of all that a sampler has drawn, what applies; all of it, where it has not drawn what would tell."""
+        try:
+            config = self._space.walk(lambda name, parameter: _taken(drawn, name, parameter))
+        except KeyError:
+            return drawn
+        return {name: value for name, value in config.items() if name in drawn}
+
     def _forget_what_does_not_apply(self, trial: optuna.Trial) -> None:
         """Take from a trial the note of all that TPE drew for it.
 
@@ -173,6 +200,7 @@ class Suggester:
             self.optuna_study._storage.set_trial_system_attr(told._trial_id, CONSTRAINTS, self._run.excesses(origin))
         values = self._run.values(origin) if origin.state == "finished" else None
         self.optuna_study.tell(told, values, state=self._state(origin))
+        self._note(trial.number, origin)
 
     def _state(self, ended: Trial) -> TrialState:
         """An ended trial's state as the sampler should have it.

@@ -3,19 +3,19 @@
 import math
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
 from optuna import Study
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.gaussian_process import most_promising
+from search.gaussian_process import Floats, GaussianProcess
 from search.optuna_view import CONSTRAINTS
 
 # Where it draws known configurations so often in a row, it has come to its end: then one more repeat it is.
@@ -24,15 +24,22 @@ _MOST_DRAWS = 10
 _BEST = 10
 # The cost of what promises most grows with the cube: it is told of the best and of the latest, half and half.
 _MOST = 100
+# How much objectives count that do not decide (Knowles 2006).
+_REST = 0.05
 # Of more values than this, the next one hardly differs: such a number is as good as a real one.
 _FEW = 32
+# A real number is moved by so many normal steps, each of its own width, in shares of the number's range.
+_STEPS, _NARROWEST, _WIDEST = 3, 0.01, 0.3
+# Then those of the most promising are moved on, so many times.
+_MOST_PROMISING, _ROUNDS = 3, 3
 
 
 class _Seen(Study):
-    """A study as its sampler is to see it: with these trials, and all else its own."""
+    """A study as its sampler is to see it: with these trials, whose values are to be large, and all else its own."""
 
     def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
         vars(self).update(vars(study))
+        self._directions = [StudyDirection.MAXIMIZE] * len(study.directions)
         self._seen = trials
 
     def _get_trials(
@@ -57,7 +64,10 @@ class FreshTPESampler(TPESampler):
     Args:
         is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
             also what does not apply.
-        reports: What trials have reported that are running, by their numbers and by epoch.
+        applying: Of all that was drawn, by name, what applies.
+        reports: Of trials that the study does not tell it of, those that are running and, of several objectives, those
+            that were stopped: the objectives, by the numbers of the trials and by epoch; nothing that breaks a
+            constraint. Of other trials too, if the study does not have their curves.
         seed: Of the suggestion.
         neighbour_every: Every so many suggestions, what is near the best competes; 0 for never.
         n_startup_trials: So many trials must have ended before TPE draws, and have reported before any is the best.
@@ -67,7 +77,8 @@ class FreshTPESampler(TPESampler):
     def __init__(
         self,
         is_known: Callable[[Mapping[str, Any]], bool],
-        reports: Mapping[int, Mapping[int, float]],
+        applying: Callable[[dict[str, Any]], dict[str, Any]],
+        reports: Mapping[int, Mapping[int, Sequence[float]]],
         *,
         seed: int,
         neighbour_every: int,
@@ -75,7 +86,7 @@ class FreshTPESampler(TPESampler):
         **arguments: Any,
     ) -> None:
         super().__init__(seed=seed, n_startup_trials=n_startup_trials, **arguments)
-        self._is_known, self._reports, self._seed = is_known, reports, seed
+        self._is_known, self._applying, self._reports, self._seed = is_known, applying, reports, seed
         self._every, self._least = neighbour_every, n_startup_trials
 
     def sample_relative(
@@ -95,30 +106,43 @@ class FreshTPESampler(TPESampler):
     def _standing(self, study: Study) -> list[tuple[FrozenTrial, float]]:
         """The trials, and where they stand (see `_places`); none if nobody is to be compared yet.
 
-        One that has reported is whole, and its value is its place: TPE takes no note of those that are running, and has
-        all that were stopped for worse than all that were not.
+        One that has reported is whole, and its values are its places: TPE takes no note of those that are running, and
+        has all that were stopped for worse than all that were not. Where it stands is, of several objectives, a matter
+        of how they are weighed: each time anew (Knowles 2006, "ParEGO"), so that one suggestion after another looks for
+        another part of the front.
         """
-        ended = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-        if len(study.directions) > 1 or len(ended) < self._least:
+        trials = [trial for trial in study.get_trials(deepcopy=False) if self._is_known_of(trial)]
+        is_running = [trial.state == TrialState.RUNNING for trial in trials]
+        if len(trials) - sum(is_running) < self._least:
             return []
-        running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        trials = sorted([*ended, *running], key=lambda trial: trial.number)
-        curves = [self._curve(trial) for trial in trials]
-        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-        places = _places(curves, [trial.state == TrialState.COMPLETE for trial in trials], sign)
+        signs = [1 if direction == StudyDirection.MINIMIZE else -1 for direction in study.directions]
+        curves = [
+            {epoch: tuple(sign * value for sign, value in zip(signs, values, strict=True)) for epoch, values in curve}
+            for curve in (self._curve(trial) for trial in trials)
+        ]
+        are_whole = [trial.state == TrialState.COMPLETE for trial in trials]
+        places = _places(curves, are_whole, len(signs))
         return [
-            (_with_value(trial, sign * place) if place >= 0 else trial, place)
-            for trial, place in zip(trials, places, strict=True)
+            (trial if is_to_come and place < 0 else _with_values(trial, values), place)
+            for trial, is_to_come, values, place in zip(
+                trials, is_running, places, _weighed(places, random.Random(self._seed)), strict=True
+            )
         ]
 
-    def _curve(self, trial: FrozenTrial) -> Mapping[int, float]:
-        """What a trial has reported, by epoch; nothing if it broke a constraint."""
-        if trial.state == TrialState.RUNNING:
-            return self._reports.get(trial.number, {})
+    def _is_known_of(self, trial: FrozenTrial) -> bool:
+        """Whether it runs, or has ended and is told of: one that was stopped may be told of by its reports alone."""
+        return trial.state not in (TrialState.FAIL, TrialState.WAITING) or trial.number in self._reports
+
+    def _curve(self, trial: FrozenTrial) -> Iterable[tuple[int, Sequence[float]]]:
+        """The epochs at which a trial has reported, and what; none if it broke a constraint."""
+        if trial.number in self._reports or trial.state == TrialState.RUNNING:
+            return self._reports.get(trial.number, {}).items()
         if any(excess > 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())):
-            return {}
+            return ()
+        if trial.intermediate_values:
+            return [(epoch, (value,)) for epoch, value in trial.intermediate_values.items()]
         # One that an earlier run told of, without its curve, was always as good as in the end.
-        return trial.intermediate_values or ({} if trial.value is None else {0: trial.value})
+        return [(0, trial.values)] if trial.values else ()
 
     def _promising(
         self,
@@ -133,28 +157,44 @@ class FreshTPESampler(TPESampler):
             return drawn
         told = _those_that_tell(standing, search_space)
         running = [trial for trial, _ in standing if trial.state == TrialState.RUNNING and trial.params]
-        best = [trial for trial, place in told[:_BEST] if place >= 0]
-        candidates = [] if self._is_known(drawn) else [drawn]
+        best = _best(standing, search_space)
+        reals = {name for name, distribution in search_space.items() if _is_real(distribution)}
+        # A real number can always be moved a little. Where there is something else to exchange, every second contest is
+        # about that alone: or other choices would never be tried again.
+        if not of_outcome and len(reals) < len(search_space):
+            reals = set()
+        candidates = [] if self._is_known(drawn) else [self._applying(drawn)]
         chance = random.Random(self._seed)
-        candidates += self._near(best, drawn, search_space, chance)
+        candidates += self._near(best, drawn, search_space, reals, chance)
         if len(candidates) < 2:
             return candidates[0] if candidates else drawn
         chance.shuffle(candidates)
-        chosen = most_promising(
-            candidates,
+        process = GaussianProcess(
             [trial.params for trial, _ in told],
             [place for _, place in told],
             [trial.params for trial in running if _lies_in(trial, search_space)],
             search_space,
-            of_outcome=of_outcome,
         )
-        return candidates[chosen]
+        for turn in range(_ROUNDS + 1 if reals else 1):
+            if turn:
+                few = candidates[:_MOST_PROMISING]
+                candidates = few + [
+                    {**one, name: value}
+                    for one in few
+                    for name in one
+                    if name in reals
+                    for value in _others(search_space[name], one[name], chance)
+                ]
+            promise = process.improvements(candidates, of_outcome=of_outcome)
+            candidates = [candidates[place] for place in np.argsort(-promise, kind="stable")]
+        return next((candidate for candidate in candidates if not self._is_known(candidate)), drawn)
 
     def _near(
         self,
         best: Sequence[FrozenTrial],
         drawn: Mapping[str, Any],
         search_space: Mapping[str, BaseDistribution],
+        reals: Container[str],
         chance: random.Random,
     ) -> list[dict[str, Any]]:
         """The best with one value exchanged, and mixed by twos; each once, none that is known.
@@ -165,25 +205,46 @@ class FreshTPESampler(TPESampler):
         near = [
             {**whole, name: value}
             for trial, whole in zip(best, wholes, strict=True)
-            for name in whole
-            for value in (_others(search_space[name], whole[name]) if name in trial.params else ())
+            for name, distribution in search_space.items()
+            if name in trial.params and (name in reals or not _is_real(distribution))
+            for value in _others(distribution, whole[name], chance)
         ]
         if near:
             near += [
                 {name: chance.choice((one[name], other[name])) for name in drawn}
                 for one, other in combinations(wholes, 2)
             ]
-        found = {tuple(candidate.items()): candidate for candidate in near}
+        found = {tuple(candidate.items()): candidate for candidate in map(self._applying, near)}
         return [candidate for candidate in found.values() if not self._is_known(candidate)]
+
+
+def _best(
+    standing: Sequence[tuple[FrozenTrial, float]], search_space: Mapping[str, BaseDistribution]
+) -> list[FrozenTrial]:
+    """The best trials of the space that have ended, and besides, of each set of parameters that apply, its best one."""
+    ended = [pair for pair in standing if pair[0].state != TrialState.RUNNING and pair[1] >= 0]
+    ranked = [
+        trial for trial, _ in sorted(ended, key=lambda pair: pair[1], reverse=True) if _lies_in(trial, search_space)
+    ]
+    best = ranked[:_BEST]
+    branches = {frozenset(trial.params) for trial in best}
+    for trial in ranked[_BEST:]:
+        if frozenset(trial.params) not in branches:
+            branches.add(frozenset(trial.params))
+            best.append(trial)
+    return best
 
 
 def _lies_in(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> bool:
     return all(search_space.get(name) == has for name, has in trial.distributions.items() if not has.single())
 
 
-def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
+def _with_values(trial: FrozenTrial, places: Floats) -> FrozenTrial:
     changed = copy(trial)
-    changed.state, changed.value = TrialState.COMPLETE, value
+    # One that has nothing to say but that it broke a constraint: TPE reads that first.
+    has_place = places[0] >= 0
+    changed.state = TrialState.COMPLETE if has_place else TrialState.PRUNED
+    changed.values = [float(place) for place in places] if has_place else None
     return changed
 
 
@@ -199,7 +260,9 @@ def _those_that_tell(
     return best + list(islice(latest, _MOST // 2))
 
 
-def _places(curves: Sequence[Mapping[int, float]], are_whole: Sequence[bool], sign: int) -> list[float]:
+def _places(
+    curves: Sequence[Mapping[int, tuple[float, ...]]], are_whole: Sequence[bool], num_objectives: int = 1
+) -> Floats:
     """Where each trial stands, from 0 for the worst to 1 for the best; -1 for one that has reported nothing.
 
     Trials are compared by the best that they had so far: all of them at the earliest epoch at which one stands or
@@ -208,39 +271,80 @@ def _places(curves: Sequence[Mapping[int, float]], are_whole: Sequence[bool], si
     allowed when there was little to compare it with; and none that came far is bad because it began slowly.
 
     Args:
-        curves: What each has reported, by epoch.
+        curves: The costs that each has reported, by epoch, one of each objective; the first decides which were best.
         are_whole: Of each whether it is finished: nothing more will come, and it stands at the end.
-        sign: 1 if more is better, -1 if less is.
+        num_objectives: How many costs each report has.
+
+    Returns:
+        (trials, objectives).
     """
     lasts = [
         math.inf if is_whole else max(curve, default=-1) for curve, is_whole in zip(curves, are_whole, strict=True)
     ]
     marks = sorted({last for last, curve in zip(lasts, curves, strict=True) if curve})
-    best = np.full((len(curves), len(marks)), -math.inf)
+    costs = np.full((len(curves), len(marks), num_objectives), math.inf)
     for row, curve in enumerate(curves):
-        so_far, column = -math.inf, 0
-        for epoch, value in sorted(curve.items()):
+        so_far, column = (math.inf,) * num_objectives, 0
+        for epoch, reported in sorted(curve.items()):
             while marks[column] < epoch:
-                best[row, column] = so_far
+                costs[row, column] = so_far
                 column += 1
-            so_far = max(so_far, sign * value)  # which nan is not
-        best[row, column:] = so_far
+            so_far = min(so_far, reported)
+        costs[row, column:] = so_far
     reached = np.array([bisect_left(marks, last) if curve else -1 for last, curve in zip(lasts, curves, strict=True)])
-    places = np.full(len(curves), -1.0)
+    places = np.full((len(curves), num_objectives), -1.0)
     for column in range(len(marks)):
         here = np.flatnonzero(reached >= column)
-        # The trials that are here share out their places anew; at first all that there are.
-        shared = np.sort(places[here]) if column else np.linspace(0, 1, len(here))
-        _, rank, count = np.unique(best[here, column], return_inverse=True, return_counts=True)
-        places[here] = np.add.reduceat(shared, np.cumsum(count) - count)[rank] / count[rank]
-    return [float(place) for place in places]
+        for objective in range(num_objectives):
+            # The trials that are here share out their places anew; at first all that there are.
+            shared = np.sort(places[here, objective]) if column else np.linspace(0, 1, len(here))
+            _, rank, count = np.unique(-costs[here, column, objective], return_inverse=True, return_counts=True)
+            places[here, objective] = np.add.reduceat(shared, np.cumsum(count) - count)[rank] / count[rank]
+    return places
 
 
-def _others(distribution: BaseDistribution, value: Any) -> Iterator[Any]:
-    """The values that are next to one: all others of a choice, a number's steps up and down, none of a real one."""
+def _weighed(places: Floats, chance: random.Random) -> list[float]:
+    """One place for each trial, of those that it has for each objective, (trials, objectives), weighed at random.
+
+    What falls most behind decides, and a little also the rest (the augmented Tchebycheff function).
+    """
+    weights = np.array([chance.expovariate(1.0) for _ in range(places.shape[1])])
+    behind = (1 - places) * weights / weights.sum()
+    weighed = 1 - (behind.max(axis=1) + _REST * behind.sum(axis=1)) / (1 + _REST)
+    return [float(place) for place in np.where(places[:, 0] < 0, -1.0, weighed)]
+
+
+def _others(distribution: Any, value: Any, chance: random.Random) -> Iterator[Any]:
+    """Values that are next to one: all others of a choice, a number's steps up and down, a real one moved at random."""
     if isinstance(distribution, CategoricalDistribution):
         yield from (other for other in distribution.choices if type(other) is not type(value) or other != value)
-    elif isinstance(distribution, IntDistribution):
-        low, high, step = distribution.low, distribution.high, distribution.step
-        if (high - low) // step < _FEW:
-            yield from (other for other in (value - step, value + step) if low <= other <= high)
+    elif _is_real(distribution):
+        for _ in range(_STEPS):
+            width = _NARROWEST * (_WIDEST / _NARROWEST) ** chance.random()
+            yield _moved(distribution, value, chance.gauss(0.0, width))
+    else:
+        steps = (_in_range(distribution, value + step) for step in (-distribution.step, distribution.step))
+        yield from (other for other in steps if other != value)
+
+
+def _is_real(distribution: Any) -> bool:
+    """Whether it is of a number that has so many values that the next one is as good as the same."""
+    if isinstance(distribution, CategoricalDistribution):
+        return False
+    return distribution.step is None or (distribution.high - distribution.low) / distribution.step >= _FEW
+
+
+def _moved(distribution: Any, value: float, by: float) -> float:
+    """A number moved by a share of its range, or to the end of it."""
+    to_scale, back = (math.log, math.exp) if distribution.log else (float, float)
+    return _in_range(
+        distribution, back(to_scale(value) + by * (to_scale(distribution.high) - to_scale(distribution.low)))
+    )
+
+
+def _in_range(distribution: Any, value: float) -> float:
+    """The number of a distribution that is next to one."""
+    low, high, step = distribution.low, distribution.high, distribution.step
+    stepped = value if step is None else low + step * round((value - low) / step)
+    number: float = type(low)(min(max(stepped, low), high))
+    return number

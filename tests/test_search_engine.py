@@ -181,17 +181,17 @@ def test_a_suggestion_knows_what_running_trials_had_reported_when_it_was_begun(
     driver.engine.prepare()
     driver.report(running, 2, 98.0)
     driver.report(other, 1, 97.0)
-    assert driver.engine._suggester._reports == {14: {1: 99.0}}
+    assert driver.engine._suggester._reports == {14: {1: (99.0,)}}
     shutil.copytree(driver.study.run_directory, tmp_path / "killed")
     may_go_on.set()
     number = driver.begin()["number"]  # type: ignore[index]
     assert number == 16
     driver.begin()
-    assert driver.engine._suggester._reports == {14: {1: 99.0, 2: 98.0}, 15: {1: 97.0}}
+    assert driver.engine._suggester._reports == {14: {1: (99.0,), 2: (98.0,)}, 15: {1: (97.0,)}}
     whole = driver.end().trials[16].config
 
     again = Driver(made(tmp_path, name="killed", **sections), past=open_run(tmp_path / "killed"))
-    assert again.engine._suggester._reports == {14: {1: 99.0}}
+    assert again.engine._suggester._reports == {14: {1: (99.0,)}}
     assert [again.begin()["number"] for _ in range(3)] == [14, 15, 16]  # type: ignore[index]
     assert again.end().trials[16].config == whole
 
@@ -204,7 +204,7 @@ def test_a_suggestion_is_told_of_no_report_that_breaks_a_constraint(tmp_path: Pa
     for epoch, score in enumerate((0.5, 0.7, 0.6), start=1):
         driver.report(running, epoch, score)
     driver.begin()
-    assert driver.engine._suggester._reports == {0: {1: 0.5, 3: 0.6}}
+    assert driver.engine._suggester._reports == {0: {1: (0.5,), 3: (0.6,)}}
 
 
 @pytest.mark.parametrize(

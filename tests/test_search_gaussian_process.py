@@ -1,4 +1,4 @@
-"""Which candidate a Gaussian process expects most from."""
+"""How much a Gaussian process expects of candidates, and of which most."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.gaussian_process import most_promising
+from search.gaussian_process import GaussianProcess
 
 SPACE: Mapping[str, BaseDistribution] = {
     "kind": CategoricalDistribution(["a", "b", "c"]),
@@ -40,7 +40,7 @@ def chosen(
     values: Sequence[float] | None = None,
 ) -> Mapping[str, Any]:
     found = [worth(config) for config in known] if values is None else values
-    return candidates[most_promising(candidates, known, found, pending, SPACE)]
+    return candidates[int(GaussianProcess(known, found, pending, SPACE).improvements(candidates).argmax())]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -91,14 +91,15 @@ def test_of_outcomes_it_keeps_to_what_is_known_to_be_good_and_of_what_is_behind_
         values = [-abs(config["n"] - 30) / 20 + chance.normal() for config in known]
         candidates = [{"n": n} for n in range(101) if {"n": n} not in known]
         for of_outcome, chosen in found.items():
-            place = most_promising(candidates, known, values, [], space, of_outcome=of_outcome)
-            chosen.append(abs(candidates[place]["n"] - 30))
+            promise = GaussianProcess(known, values, [], space).improvements(candidates, of_outcome=of_outcome)
+            chosen.append(abs(candidates[int(promise.argmax())]["n"] - 30))
     assert max(found[True]) <= 10 and max(found[False]) > 20
 
 
-def test_of_equals_it_is_the_first() -> None:
-    one = drawn(1, 3)[0]
-    assert most_promising([one, dict(one), dict(one)], drawn(20), list(range(20)), [], SPACE) == 0
+def test_of_equals_it_expects_the_same_and_of_the_best_all_there_is() -> None:
+    one, other = drawn(2, 3)
+    promise = GaussianProcess(drawn(20), list(range(20)), [], SPACE).improvements([one, other, dict(one)])
+    assert promise[0] == promise[2] != promise[1] and promise.max() == 1.0
 
 
 def test_it_knows_how_good_it_can_be_and_that_it_is_not_there_yet() -> None:

@@ -121,3 +121,37 @@ def test_every_sampler_searches_for_two_objectives_within_bounds_and_resumes(nam
         assert one.state == (TrialState.FAIL if is_judged else other.state)
     assert told.directions == made_again.directions
     assert {t.number for t in told.best_trials} == {t.number for t in again.engine.run.front()}
+
+
+def test_tpe_is_told_all_that_has_been_reported_within_the_bounds(tmp_path: Path) -> None:
+    driver = Several(study_of(tmp_path, constraints={"latency_ms": {"max": 9.0}}))
+    driver.train_all(most=60)
+    driver.begin()
+    suggester, run = driver.engine._suggester, driver.engine.run
+    known = {
+        number: {
+            epoch.epoch: (epoch.metrics["accuracy"], epoch.metrics["size"])
+            for epoch in trial.epochs
+            if epoch.metrics["latency_ms"] <= 9.0
+        }
+        for number, trial in run.trials.items()
+    }
+    assert suggester._reports == {number: known[number] for number in suggester._reports}
+    missing = {number for number, reported in known.items() if reported} - set(suggester._reports)
+    assert not missing, "each has reported before the last suggestion was begun"
+    states = {run.trials[number].state for number in suggester._reports}
+    assert states == {"finished", "stopped", "running"}
+    assert any(not reported for reported in suggester._reports.values()), (
+        "one that broke a bound, as TPE is told besides"
+    )
+
+
+@pytest.mark.parametrize("most", [13, 31, 47])
+def test_a_killed_search_resumes_to_the_suggestions_that_it_would_have_made(most: int, tmp_path: Path) -> None:
+    sections: dict[str, Any] = {"sampler": {"name": "tpe", "n_startup_trials": 5}}
+    whole = Several(study_of(tmp_path, name="whole", **sections)).train_all(slots=1)
+    killed = Several(study_of(tmp_path, name="killed", **sections))
+    killed.train_all(most=most, slots=1)
+    killed.log.close()
+    again = Several(killed.study, open_run(killed.study.run_directory)).train_all(slots=1)
+    assert [trial.config for trial in again.trials.values()] == [trial.config for trial in whole.trials.values()]

@@ -1,18 +1,21 @@
 """TPE as it is here: what is known is drawn anew, and now and then neighbours of the best compete with it."""
 
 import math
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, create_trial
 from test_search_engine import Driver, made
 
-from search.tpe import FreshTPESampler, _places
+from search.gaussian_process import GaussianProcess
+from search.tpe import FreshTPESampler, _others, _places, _weighed
 
 pytestmark = pytest.mark.filterwarnings("ignore:Argument ``:optuna.exceptions.ExperimentalWarning")
 
@@ -30,7 +33,7 @@ def searched(objective: Callable[[Trial], float], direction: str = "maximize", *
 
     for number in range(40):
         given = {"n_startup_trials": STARTUP, "neighbour_every": 3, "multivariate": True, "group": True, **arguments}
-        study.sampler = FreshTPESampler(is_known, {}, seed=number, **given)
+        study.sampler = FreshTPESampler(is_known, dict, {}, seed=number, **given)
         study.optimize(objective, n_trials=1)
     return study.trials
 
@@ -51,10 +54,22 @@ def mixed(trial: Trial) -> float:
     return {"a": 0.0, "b": 1.0, "c": 2.0}[kind] - (x - 0.3) ** 2 - abs(n - 6) / 10 - many / 10_000
 
 
+def few(trial: Trial) -> float:
+    """As `mixed`, and no number has many values."""
+    kind, x = trial.suggest_categorical("kind", ["a", "b", "c"]), trial.suggest_float("x", 0.0, 1.0, step=0.1)
+    n, m = trial.suggest_int("n", 0, 12, step=3), trial.suggest_int("m", 1, 20, log=True)
+    trial.suggest_categorical("only", ["one"])
+    return {"a": 0.0, "b": 1.0, "c": 2.0}[kind] - (x - 0.3) ** 2 - abs(n - 6) / 10 - m / 20
+
+
 def is_neighbour(trial: FrozenTrial, other: FrozenTrial) -> bool:
-    """Whether a choice or a number of few values is exchanged; a real number, or one of ten thousand, has no next."""
+    """Whether a choice is exchanged, or a number for the next."""
+    steps = {"x": 0.1, "n": 3, "m": 1}
     names = exchanged(trial, other)
-    return names == ["kind"] or (names == ["n"] and abs(trial.params["n"] - other.params["n"]) == 3)
+    return names == ["kind"] or any(
+        names == [name] and abs(trial.params[name] - other.params[name]) == pytest.approx(step)
+        for name, step in steps.items()
+    )
 
 
 def is_mixed(trial: FrozenTrial, one: FrozenTrial, other: FrozenTrial) -> bool:
@@ -63,38 +78,74 @@ def is_mixed(trial: FrozenTrial, one: FrozenTrial, other: FrozenTrial) -> bool:
 
 @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
 def test_at_every_third_suggestion_what_is_near_the_best_may_win(direction: str, sign: int) -> None:
-    trials = searched(lambda trial: sign * mixed(trial), direction)
+    trials = searched(lambda trial: sign * few(trial), direction)
     neighbours, mixtures = 0, 0
     for number in NEIGHBOURS:
         best = sorted(trials[:number], key=value, reverse=sign > 0)[:10]
-        if trials[number].params["x"] in [one.params["x"] for one in best]:  # it was not drawn
-            if any(is_neighbour(trials[number], one) for one in best):
-                neighbours += 1
-            else:
-                assert any(is_mixed(trials[number], one, other) for one, other in combinations(best, 2))
-                mixtures += 1
-    assert neighbours >= 3 and mixtures >= 3, "of twelve"
+        neighbours += any(is_neighbour(trials[number], one) for one in best)
+        mixtures += any(is_mixed(trials[number], one, other) for one, other in combinations(best, 2))
+    assert neighbours >= 8 and mixtures >= 3, "of twelve"
     between = [n for n in range(STARTUP, 40) if n % 3]
     assert any(len(exchanged(trials[n], max(trials[:n], key=value))) > 1 for n in between)
 
 
-def test_real_numbers_alone_are_not_mixed() -> None:
-    def objective(trial: Trial) -> float:
-        return -(trial.suggest_float("x", 0.0, 1.0) ** 2) - trial.suggest_float("y", 0.0, 1.0)
+def test_real_numbers_are_moved_to_where_more_is_expected() -> None:
+    def off(target: float, every: int) -> float:
+        def objective(trial: Trial) -> float:
+            at = [trial.suggest_float(f"x{number}", 0.0, 1.0) for number in range(3)]
+            rate = trial.suggest_float("rate", 1e-5, 1.0, log=True)
+            off = sum(abs(x - (target + 0.3 * number) % 1) for number, x in enumerate(at))
+            return -off - abs(math.log10(rate) + 5 * target) / 5
 
-    found, others = ([t.params for t in searched(objective, neighbour_every=every)] for every in (1, 0))
-    assert found == others
+        return -max(map(value, searched(objective, neighbour_every=every)))
+
+    targets = [0.15, 0.35, 0.55, 0.75, 0.95]
+    assert 1.4 * sum(off(target, 2) for target in targets) < sum(off(target, 0) for target in targets)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        FloatDistribution(-3.0, 5.0),
+        FloatDistribution(1e-4, 1.0, log=True),
+        FloatDistribution(0.0, 0.5, step=0.1),
+        FloatDistribution(0.0, 50.0, step=0.1),
+        IntDistribution(2, 5),
+        IntDistribution(1, 4, log=True),
+        IntDistribution(0, 1000, step=7),
+        IntDistribution(8, 4096, log=True),
+        CategoricalDistribution(["a", True, 1, None]),
+        CategoricalDistribution(["only"]),
+    ],
+    ids=str,
+)
+def test_what_is_next_to_a_value_is_another_one_of_the_parameter(distribution: BaseDistribution) -> None:
+    draw = optuna.samplers.RandomSampler(seed=0)
+    study, chance = optuna.create_study(sampler=draw), random.Random(0)
+    found = set()
+    for _ in range(30):
+        value = study.ask({"p": distribution}).params["p"]
+        for other in _others(distribution, value, chance):
+            assert distribution._contains(distribution.to_internal_repr(other))
+            assert isinstance(distribution, CategoricalDistribution) or type(other) is type(value)
+            found.add(repr(other))
+    most = len(distribution.choices) if isinstance(distribution, CategoricalDistribution) else 4
+    assert len(found) >= most or distribution.single()
 
 
 def test_what_is_expected_is_asked_in_two_ways_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def first(*arguments: Any, of_outcome: bool) -> int:
-        asked.append(of_outcome)
-        return 0
+    class Indifferent:
+        def __init__(self, *_: Any) -> None:
+            pass
 
-    monkeypatch.setattr("search.tpe.most_promising", first)
-    searched(mixed)
+        def improvements(self, candidates: Sequence[Any], *, of_outcome: bool) -> Any:
+            asked.append(of_outcome)
+            return np.ones(len(candidates))
+
+    monkeypatch.setattr("search.tpe.GaussianProcess", Indifferent)
+    searched(few)
     assert asked == [number // 3 % 2 == 1 for number in NEIGHBOURS]
 
 
@@ -124,8 +175,8 @@ def test_what_was_stopped_early_has_neighbours_too() -> None:
 
 def places(*curves: tuple[list[float], str], sign: int = 1) -> list[float]:
     """Of curves from the first epoch on, and of what has become of their trials."""
-    reported = [dict(enumerate(values, start=1)) for values, _ in curves]
-    return _places(reported, [state == "whole" for _, state in curves], sign)
+    reported = [{epoch: (-sign * value,) for epoch, value in enumerate(values, start=1)} for values, _ in curves]
+    return [float(place) for (place,) in _places(reported, [state == "whole" for _, state in curves])]
 
 
 def test_trials_are_compared_at_the_last_epoch_that_they_came_to() -> None:
@@ -145,8 +196,8 @@ def test_who_comes_further_changes_places_with_others_that_did() -> None:
 
 
 def test_a_curve_counts_by_the_best_so_far_and_one_that_is_not_known_by_its_end() -> None:
-    curves = [{1: 0.2, 2: 0.8, 3: 0.4}, {1: 0.3, 2: 0.7, 3: 0.5}, {1: math.nan, 2: 0.1}, {0: 0.6}]
-    assert _places(curves, [True, True, False, True], 1) == pytest.approx([1, 2 / 3, 0, 1 / 3])
+    curves = [{1: (-0.2,), 2: (-0.8,), 3: (-0.4,)}, {1: (-0.3,), 2: (-0.7,), 3: (-0.5,)}, {2: (-0.1,)}, {0: (-0.6,)}]
+    assert _places(curves, [True, True, False, True])[:, 0] == pytest.approx([1, 2 / 3, 0, 1 / 3])
 
 
 def test_what_returned_early_is_whole() -> None:
@@ -161,7 +212,7 @@ def test_what_never_reported_has_no_place() -> None:
 RUNNING = {"x": 0.73, "y": 3}
 
 
-def suggested(reports: Mapping[int, Mapping[int, float]], seed: int, **arguments: Any) -> dict[str, Any]:
+def suggested(reports: Mapping[int, Mapping[int, Sequence[float]]], seed: int, **arguments: Any) -> dict[str, Any]:
     """After thirty trials, all bad, and another that is running."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize")
@@ -172,31 +223,38 @@ def suggested(reports: Mapping[int, Mapping[int, float]], seed: int, **arguments
     study.enqueue_trial(RUNNING)
     study.ask(space)
     given = {"n_startup_trials": 10, "neighbour_every": 0, "multivariate": True, "group": True, **arguments}
-    study.sampler = FreshTPESampler(lambda drawn: False, reports, seed=seed, **given)
+    study.sampler = FreshTPESampler(lambda drawn: False, dict, reports, seed=seed, **given)
     return study.ask(space).params
 
 
 def test_what_is_running_is_as_good_as_what_it_has_reported() -> None:
     off = {
         name: [abs(suggested(reports, seed)["x"] - 0.73) for seed in range(40)]
-        for name, reports in {"good": {30: {1: 0.5}}, "bad": {30: {1: 0.01}}, "none": {}}.items()
+        for name, reports in {"good": {30: {1: (0.5,)}}, "bad": {30: {1: (0.01,)}}, "none": {}}.items()
     }
     assert sum(gap < 0.1 for gap in off["good"]) > 2 * max(
         sum(gap < 0.1 for gap in off[name]) for name in ("bad", "none")
     )
     asked = []
 
-    def first(candidates: Any, known: Any, values: Any, pending: Any, space: Any, **_: Any) -> int:
-        asked.append(({"x": 0.73, "y": 4} in candidates, dict(zip(map(str, known), values, strict=True)), pending))
-        return 0
+    class Asked(GaussianProcess):
+        def __init__(self, known: Any, values: Any, pending: Any, space: Any) -> None:
+            super().__init__(known, values, pending, space)
+            asked.append((dict(zip(map(str, known), values, strict=True)), pending))
+
+        def improvements(self, candidates: Any, **_: Any) -> Any:
+            near.append({"x": 0.73, "y": 4} in candidates)
+            return super().improvements(candidates)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("search.tpe.most_promising", first)
-        for reports in ({30: {1: 0.5}}, {}):
+        patched.setattr("search.tpe.GaussianProcess", Asked)
+        for reports in ({30: {1: (0.5,)}}, {}):
+            near: list[bool] = []
             suggested(reports, 0, neighbour_every=1)
-    (is_near, values, pending), (was_near, others, waited) = asked
-    assert is_near and values[str(RUNNING)] == max(values.values()) == 1.0 and pending == []
-    assert not was_near and str(RUNNING) not in others and waited == [RUNNING]
+            assert near[0] is bool(reports)
+    (values, pending), (others, waited) = asked
+    assert values[str(RUNNING)] == max(values.values()) == 1.0 and pending == []
+    assert str(RUNNING) not in others and waited == [RUNNING]
 
 
 def test_what_does_not_apply_to_the_best_is_drawn() -> None:
@@ -231,24 +289,49 @@ def test_where_all_neighbours_are_known_it_is_as_drawn() -> None:
     assert len(trials) == 40 and {trial.params["n"] for trial in trials} == {0, 1, 2}
 
 
-def test_of_several_objectives_no_trial_is_the_best() -> None:
-    seen: list[Mapping[str, Any]] = []
+def two(trial: Trial) -> tuple[float, float]:
+    """More of `t` is more of the first and less of the second; the rest should be 0.3."""
+    t, x, y = (trial.suggest_float(name, 0.0, 1.0) for name in ("t", "x", "y"))
+    off = abs(x - 0.3) + abs(y - 0.3)
+    return t - off, t + off
 
-    def is_known(drawn: Mapping[str, Any]) -> bool:
-        seen.append(drawn)
-        return False
 
-    def objective(trial: Trial) -> tuple[float, float]:
-        n = trial.suggest_int("n", 0, 20)
-        return n, -n
+def test_of_several_objectives_one_suggestion_after_another_looks_for_another_part_of_the_front() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found = {}
+    for every in (0, 2):
+        study = optuna.create_study(directions=["maximize", "minimize"])
+        for number in range(80):
+            given: dict[str, Any] = {"n_startup_trials": 10, "multivariate": True, "neighbour_every": every}
+            study.sampler = FreshTPESampler(lambda drawn: False, dict, {}, seed=number, **given)
+            study.optimize(two, n_trials=1)
+        later = [trial.params for trial in study.trials[40:]]
+        found[every] = float(np.median([abs(one["x"] - 0.3) + abs(one["y"] - 0.3) for one in later]))
+    assert min(one["t"] for one in later) < 0.2 and max(one["t"] for one in later) > 0.8
+    assert sum(0.2 < one["t"] < 0.8 for one in later) >= 8
+    assert found[2] < found[0] < 0.4, "drawn at random it would be 0.6"
 
-    study = optuna.create_study(directions=["maximize", "maximize"])
-    for number in range(12):
-        study.sampler = FreshTPESampler(
-            is_known, {}, seed=number, neighbour_every=3, n_startup_trials=3, multivariate=True
-        )
-        study.optimize(objective, n_trials=1)
-    assert len(seen) == 9, "one draw a suggestion, and no neighbour that is asked after"
+
+def test_of_several_objectives_a_trial_has_a_place_for_each() -> None:
+    curves: list[dict[int, tuple[float, ...]]] = [
+        {1: (0.9, 5.0), 2: (0.1, 5.0)},
+        {1: (0.5, 1.0)},
+        {1: (0.4, 9.0), 2: (0.2, 9.0)},
+        {},
+    ]
+    places = _places(curves, [True, False, True, False], 2)
+    assert places.tolist() == [[1.0, 0.5], [0.5, 1.0], [0.0, 0.0], [-1.0, -1.0]]
+    for seed in range(20):
+        weighed = _weighed(places, random.Random(seed))
+        assert weighed[3] == -1.0 and 0 <= weighed[2] < min(weighed[:2]) and max(weighed) <= 1
+    assert (
+        len({_weighed(places, random.Random(seed))[0] > _weighed(places, random.Random(seed))[1] for seed in range(20)})
+        == 2
+    )
+
+
+def test_one_objective_has_all_the_weight() -> None:
+    assert _weighed(np.array([[0.25], [-1.0], [1.0]]), random.Random(0)) == pytest.approx([0.25, -1.0, 1.0])
 
 
 def test_a_choice_of_one_changes_nothing(tmp_path: Path) -> None:
