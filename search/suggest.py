@@ -35,6 +35,7 @@ class Suggester:
     def __init__(self, study: Study, run: Run, untold: Collection[int] = ()) -> None:
         self._settings = study.sampler
         self._space = study.space
+        self._has_conditions = any(parameter.when for parameter in study.space.parameters.values())
         self._run, self._study, self._untold = run, study, untold
         self.optuna_study = _empty(study)
         self._trials: dict[int, optuna.Trial] = {}
@@ -173,6 +174,8 @@ class Suggester:
 
     def _applying(self, drawn: dict[str, Value]) -> dict[str, Value]:
         """Of all that a sampler has drawn, what applies; all of it, where it has not drawn what would tell."""
+        if not self._has_conditions:
+            return drawn
         try:
             config = self._space.walk(lambda name, parameter: _taken(drawn, name, parameter))
         except KeyError:

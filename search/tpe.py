@@ -3,7 +3,7 @@
 import math
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import combinations, islice
 from typing import Any
@@ -194,10 +194,10 @@ class FreshTPESampler(TPESampler):
         best: Sequence[FrozenTrial],
         drawn: Mapping[str, Any],
         search_space: Mapping[str, BaseDistribution],
-        reals: Container[str],
+        reals: Collection[str],
         chance: random.Random,
     ) -> list[dict[str, Any]]:
-        """The best with one value exchanged, and mixed by twos; each once, none that is known.
+        """The best with one value exchanged, and mixed by twos; each once, none that is known if no real one is moved.
 
         What does not apply to one is as drawn. Where no value can be exchanged, nothing is mixed either.
         """
@@ -215,7 +215,8 @@ class FreshTPESampler(TPESampler):
                 for one, other in combinations(wholes, 2)
             ]
         found = {tuple(candidate.items()): candidate for candidate in map(self._applying, near)}
-        return [candidate for candidate in found.values() if not self._is_known(candidate)]
+        # Of those that are moved at random hardly one is known, and it takes its time to say.
+        return [candidate for candidate in found.values() if reals or not self._is_known(candidate)]
 
 
 def _best(
@@ -223,14 +224,13 @@ def _best(
 ) -> list[FrozenTrial]:
     """The best trials of the space that have ended, and besides, of each set of parameters that apply, its best one."""
     ended = [pair for pair in standing if pair[0].state != TrialState.RUNNING and pair[1] >= 0]
-    ranked = [
-        trial for trial, _ in sorted(ended, key=lambda pair: pair[1], reverse=True) if _lies_in(trial, search_space)
-    ]
-    best = ranked[:_BEST]
-    branches = {frozenset(trial.params) for trial in best}
-    for trial in ranked[_BEST:]:
-        if frozenset(trial.params) not in branches:
-            branches.add(frozenset(trial.params))
+    best: list[FrozenTrial] = []
+    branches: set[frozenset[str]] = set()
+    for trial, _ in sorted(ended, key=lambda pair: pair[1], reverse=True):
+        branch = frozenset(trial.params)
+        # Whether it lies in the space takes the longest to say.
+        if (len(best) < _BEST or branch not in branches) and _lies_in(trial, search_space):
+            branches.add(branch)
             best.append(trial)
     return best
 
