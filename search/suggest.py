@@ -4,6 +4,7 @@ import json
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -44,7 +45,7 @@ class Suggester:
         self._told: dict[int, dict[int, tuple[float, ...]]] = {}
         self._reports: dict[int, dict[int, tuple[float, ...]]] = {}
         self._suggested: set[str] = set()
-        self.took_s = 0.0  # how long the last suggestion took to make
+        self._took_s: deque[float] = deque([0.0], maxlen=2)
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suggest")
         # Configurations that are not the sampler's to suggest, by the numbers of their trials.
         self._given = [*study.sampler.known, *(_grid(study) if study.sampler.name == "grid" else [])]
@@ -61,6 +62,11 @@ class Suggester:
     def most(self) -> float:
         """How many suggestions there are."""
         return len(self._given) if self._settings.name == "grid" else math.inf
+
+    @property
+    def took_s(self) -> float:
+        """How long the longer one of the last two suggestions took to make: TPE has a contest at every second."""
+        return max(self._took_s)
 
     def _add(self, number: int) -> None:
         """Take in a trial of the run as it stands."""
@@ -136,7 +142,7 @@ class Suggester:
         """A configuration for the trial of this number, which must be the next."""
         began = time.monotonic()
         config = self._ask(number, self._given[number] if number < len(self._given) else {})
-        self.took_s = time.monotonic() - began
+        self._took_s.append(time.monotonic() - began)
         return config
 
     def _ask(self, number: int, given: Mapping[str, Value]) -> dict[str, Value]:

@@ -4,7 +4,6 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from itertools import combinations, islice
 from typing import Any
 
@@ -240,11 +239,12 @@ def _lies_in(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -
 
 
 def _with_values(trial: FrozenTrial, places: Floats) -> FrozenTrial:
-    changed = copy(trial)
+    changed = FrozenTrial.__new__(FrozenTrial)  # `copy` takes ten times as long, and there may be thousands
+    vars(changed).update(vars(trial))
     # One that has nothing to say but that it broke a constraint: TPE reads that first.
     has_place = places[0] >= 0
     changed.state = TrialState.COMPLETE if has_place else TrialState.PRUNED
-    changed.values = [float(place) for place in places] if has_place else None
+    changed.values = places.tolist() if has_place else None
     return changed
 
 

@@ -536,7 +536,7 @@ def test_one_suggestion_lies_ready_and_more_only_where_slots_fall_free_faster_th
                 if driver.report(assignment, epoch, assignment["config"]["x"] * epoch):
                     break
         for _ in range(12):
-            driver.engine._suggester.took_s = 0.05
+            driver.engine._suggester._took_s.append(0.05)
             driver.engine.prepare()
             if driver.engine._coming:
                 driver.engine._coming.result()
