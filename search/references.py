@@ -8,7 +8,7 @@ from typing import Any
 
 from search.errors import StudyError
 from search.origin import described, origin, said
-from spaces.space import did_you_mean
+from spaces.errors import did_you_mean
 
 PATTERN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 

@@ -29,7 +29,7 @@ from search import references, yaml_text
 from search.errors import StudyError
 from search.samplers import SAMPLERS, refusal
 from spaces import DIGITS_PARAMETERS, NAMED, Choice, Float, Int, Space, SpaceError
-from spaces.space import did_you_mean
+from spaces.errors import did_you_mean, shown
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -678,7 +678,7 @@ class Study(_Section):
             StudyError: A line for each thing that must be put right.
         """
         if not isinstance(mapping, dict):
-            raise StudyError(f"{source}: a study must be a mapping of keys to values, got {mapping!r}")
+            raise StudyError(f"{source}: a study must be a mapping of keys to values, got {shown(mapping)}")
         try:
             return cls.model_validate(mapping)
         except ValidationError as err:
@@ -707,7 +707,7 @@ def load_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
         raise StudyError(f"{source}: {err}") from err
     mapping = {} if mapping is None else mapping
     if not isinstance(mapping, dict):
-        raise StudyError(f"{source}: a study must be a mapping of keys to values, got {mapping!r}")
+        raise StudyError(f"{source}: a study must be a mapping of keys to values, got {shown(mapping)}")
     mapping.setdefault("name", Path(name_or_path).name.removesuffix(".yaml").removesuffix(".yml"))
     return Study.from_mapping(overridden(mapping, overrides), source=source, text=text, overrides=overrides)
 
@@ -805,7 +805,7 @@ def _complaint(error: ErrorDetails, path: list[str | int]) -> str:
         "finite_number": "must be a finite number",
         "string_pattern_mismatch": "must be like package.module:name",  # as space_from and foresee are
     }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
-    return f"{key} {must}, got {got!r}"
+    return f"{key} {must}, got {shown(got)}"
 
 
 def _within_space(message: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from spaces.errors import SpaceError
+from spaces.errors import SpaceError, shown
 
 Value: TypeAlias = str | int | float | bool
 When: TypeAlias = Mapping[str, tuple[Value, ...]]
@@ -44,10 +44,10 @@ class Choice:
             raise SpaceError("choice needs at least one option, got []; list the values to choose from")
         for option in self.options:
             if not isinstance(option, str | int | float | bool):
-                raise SpaceError(f"choice options must be text, numbers or true/false, got {option!r}")
+                raise SpaceError(f"choice options must be text, numbers or true/false, got {shown(option)}")
         # True == 1 in Python: the type is part of what makes two options the same.
         if len({(type(option), option) for option in self.options}) < len(self.options):
-            raise SpaceError(f"choice options must differ, got {list(self.options)!r}; drop the repeated one")
+            raise SpaceError(f"choice options must differ, got {shown(list(self.options))}; drop the repeated one")
 
     def contains(self, value: object) -> bool:
         """Whether `value` is one of the options, of the same type."""

@@ -1,14 +1,13 @@
 """A space: named parameters, some of which apply only when others have certain values."""
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 from typing import Any
 
-from spaces.errors import SpaceError
+from spaces.errors import SpaceError, did_you_mean, shown
 from spaces.parameters import Choice, Float, Int, Parameter, Value
 
 KINDS = ("choice", "int", "float")
@@ -125,7 +124,7 @@ class Space:
             SpaceError: The message begins with the parameter's name.
         """
         if not isinstance(mapping, Mapping):
-            raise SpaceError(f"a space must be a mapping of names to parameters, got {mapping!r}")
+            raise SpaceError(f"a space must be a mapping of names to parameters, got {shown(mapping)}")
         for name in mapping:
             _check_name(str(name))
         return cls({str(name): _read(str(name), entry) for name, entry in mapping.items()})
@@ -154,12 +153,6 @@ def _check_name(name: str) -> None:
     # Names become columns (param_width) and command line words (--set width=32).
     if not name.isidentifier():
         raise SpaceError(f"a parameter's name must be letters, digits and underscores, got {name!r}")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one, if any is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _in_words(parameter: Parameter) -> str:
@@ -195,7 +188,7 @@ def _read(name: str, entry: object) -> Parameter:
 
 def _parameter(entry: object) -> Parameter:
     if not isinstance(entry, Mapping):
-        raise SpaceError(f"must be a mapping like {{float: [0.1, 1.0]}}, got {entry!r}")
+        raise SpaceError(f"must be a mapping like {{float: [0.1, 1.0]}}, got {shown(entry)}")
     kinds = [kind for kind in KINDS if kind in entry]
     if len(kinds) != 1:
         raise SpaceError(f"needs exactly one of {', '.join(KINDS)}, got {', '.join(map(str, entry)) or 'nothing'}")
@@ -213,7 +206,7 @@ def _parameter(entry: object) -> Parameter:
 def _range(kind: str, entry: Mapping[str, Any], when: Mapping[str, tuple[Value, ...]]) -> Int | Float:
     bounds = _list(entry[kind], kind)
     if len(bounds) != 2:
-        raise SpaceError(f"{kind} needs [low, high], got {bounds!r}")
+        raise SpaceError(f"{kind} needs [low, high], got {shown(bounds)}")
     log = entry.get("log", False)
     if kind == "int":
         return Int(bounds[0], bounds[1], log, entry.get("step", 1), when)
@@ -222,12 +215,12 @@ def _range(kind: str, entry: Mapping[str, Any], when: Mapping[str, tuple[Value, 
 
 def _list(value: object, kind: str) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise SpaceError(f"{kind} must be a list, got {value!r}")
+        raise SpaceError(f"{kind} must be a list, got {shown(value)}")
     return list(value)
 
 
 def _conditions(when: object) -> dict[str, tuple[Value, ...]]:
     if not isinstance(when, Mapping):
-        raise SpaceError(f"`when` must be a mapping like {{model: [cnn]}}, got {when!r}")
+        raise SpaceError(f"`when` must be a mapping like {{model: [cnn]}}, got {shown(when)}")
     listed = {str(n): v if isinstance(v, list | tuple) else [v] for n, v in when.items()}
     return {name: tuple(values) for name, values in listed.items()}

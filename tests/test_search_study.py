@@ -184,6 +184,10 @@ BROKEN = {
     "name: a/b": "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got 'a/b'",
     "name: a\nname: b": "s.yaml: line 2: the key 'name' is there twice; drop one",
     "- a": "s.yaml: a study must be a mapping of keys to values, got ['a']",
+    "- " + "a" * 1000: f"s.yaml: a study must be a mapping of keys to values, got ['{'a' * 78}…",
+    "name: "
+    + "a/" * 1000: "s.yaml, line 1: name must be letters, digits, dots, dashes and underscores, for a folder, got "
+    f"'{'a/' * 39}a…",
     "name: [a": "s.yaml: line 1: must be valid YAML; expected ',' or ']', but got '<stream end>'",
     "name: !!python/object/apply:os.system [ls]": "s.yaml: line 1: must be valid YAML; could not determine a constructor "
     "for the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
