@@ -229,7 +229,7 @@ def outcome(ended: Any) -> str:
     if ended.reason == "user":
         return f"{head}\ninterrupted; go on with: {me} resume {directory}"
     metrics = run.winner["metrics"]
-    lines = [head, f"ended by: {ended.reason}{_more_time(run, directory)}"]
+    lines = [head, f"ended by: {ended.reason}{_more_time(run, directory)}", *_reported_once(run)]
     members, role = run.winner["members"], "winner"
     if members is not None:
         lines.append(f"Pareto set: {len(members)} trials that none beats in {' and '.join(run.objectives.names)}")
@@ -257,6 +257,19 @@ def _more_time(run: Run, directory: Any) -> str:
     assert spent_s is not None, "it has ended the search"
     more = duration_text(2 * spent_s)
     return f"; the interrupted go on with more: {program()} resume {directory} --set budget.wall={more}"
+
+
+def _reported_once(run: Run) -> list[str]:
+    """What to write in the study file, where trials were stopped after the one report that they would ever make."""
+    reported = [trial for trial in run.trials.values() if trial.counts and trial.epochs]
+    num_stopped = sum(trial.stop_reason == "early_stop" for trial in reported)
+    some_returned = any(trial.stop_reason == "returned" for trial in reported)
+    if not num_stopped or not some_returned or any(trial.epochs[-1].epoch > 1 for trial in reported):
+        return []
+    return [
+        f"each trial reported once, and {num_stopped} were stopped by that; for a function that does so, write "
+        "early_stop: {name: none, max_epochs: 1}"
+    ]
 
 
 def _confirmed(run: Run, metrics: Mapping[str, Any]) -> str:

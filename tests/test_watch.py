@@ -92,6 +92,21 @@ def test_a_search_is_watched_from_its_middle_to_its_winner(tmp_path: Path) -> No
     assert again == (0, "\n".join(lines[4:]) + "\n", "") and traces(tmp_path) == before
 
 
+@pytest.mark.parametrize("num_reports", [1, 2])
+def test_at_the_end_it_says_what_to_write_for_a_function_that_reports_once(num_reports: int, tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "w").begin()
+    for number, (state, reason) in enumerate([("finished", "returned"), ("stopped", "early_stop")]):
+        driver.suggest(number)
+        driver.train(number, *([0.5 - number / 10] * num_reports))
+        driver.end(number, state, reason)
+    driver.crown(0, 0.5)
+    driver.close()
+    code, out, err = Watching("w", tmp_path).end()
+    told = "each trial reported once, and 1 were stopped by that; for a function that does so, write "
+    assert (code, err) == (0, "")
+    assert (f"\n{told}early_stop: {{name: none, max_epochs: 1}}\n" in out) == (num_reports == 1)
+
+
 def ended(tmp_path: Path, how: str) -> None:
     driver = Driver(tmp_path / "w").begin()
     driver.finish_trial(0, 0.5) if how != "no winner" else driver.suggest(0)
