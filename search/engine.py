@@ -25,8 +25,8 @@ from search.suggest import Suggester, key, known_from
 # `interrupted`. For any other reason they have been given up on, and are `stopped`.
 _GOES_ON_LATER = {"user": "user", "error": "error", "wall": "budget"}
 _CLOCKS_APART_S = 0.5
-# How fast slots fall free is told from so many ends. Such a share of them is to find a suggestion that lies ready.
-_NUM_ENDS, _SERVED = 16, 0.95
+# How fast slots fall free is told from so many ends. Such a share of their time they may wait for suggestions.
+_NUM_ENDS, _IDLE = 16, 0.005
 # A trial whose nodes die under it so often is what kills them.
 _MOST_NODES_LOST = 10
 
@@ -178,22 +178,24 @@ class Engine:
 
     @property
     def _num_ahead(self) -> int:
-        """How many suggestions must lie ready: one, and more where others are likely to fall free while one is made.
+        """How many suggestions must lie ready: one, and more where slots would wait for longer than they may.
 
-        Slots fall free independently of each other, as it were: how many do so is a matter of Poisson's distribution.
-        One that is made early knows less: with eight slots, eight of them ahead cost TPE half of what it gains.
+        Slots fall free independently of each other, as it were: how many others do so while a suggestion is made is a
+        matter of Poisson's distribution. One that finds none waits for half of the time that it takes to make, and
+        longer where hardly a moment passes without one being made. What is made early knows less: with eight slots,
+        eight of them ahead cost TPE half of what it gains.
         """
         if len(self._ends) < 2:
             return 1
         between_s = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        if not between_s:
+        if between_s <= self._suggester.took_s:
             return self.num_slots
-        expected = self._suggester.took_s / between_s
-        number, chance = 1, math.exp(-expected)
-        served = chance
-        while served < _SERVED and number < self.num_slots:
-            chance *= expected / number
-            served += chance
+        others = self._suggester.took_s / between_s
+        number, chance = 1, math.exp(-others)
+        find_none = 1 - chance
+        while find_none * others / (1 - others) > 2 * _IDLE * self.num_slots and number < self.num_slots:
+            chance *= others / number
+            find_none -= chance
             number += 1
         return number
 
