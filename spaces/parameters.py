@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 from spaces.errors import SpaceError, shown
@@ -30,6 +31,17 @@ def _check_range(kind: str, low: Any, high: Any, log: bool, step: Any) -> None:
         raise SpaceError(f"step must be a number > 0, got {step!r}")
     if log and not (kind == "int" and step == 1):
         raise SpaceError(f"a log range takes no step, got step={step!r}; drop one of the two")
+
+
+def _check_steps(kind: str, low: float, high: float, step: float) -> None:
+    # As they are written: 0.3 is no binary fraction.
+    exact_high, exact_step = Fraction(str(high)), Fraction(str(step))
+    span = exact_high - Fraction(str(low))
+    if not (beyond := span % exact_step):
+        return
+    nearest = (int if kind == "int" else float)(exact_high - beyond)
+    to_do = f"try high={nearest}" if exact_step <= span else "try a smaller step"
+    raise SpaceError(f"{kind} range must be a whole number of steps, got [{low}, {high}] by {step}; {to_do}")
 
 
 @dataclass(frozen=True)
@@ -69,11 +81,7 @@ class Int:
         for name in ("low", "high", "step"):
             if not isinstance(getattr(self, name), int):
                 raise SpaceError(f"int {name} must be a whole number, got {getattr(self, name)!r}; use float")
-        if (self.high - self.low) % self.step:
-            raise SpaceError(
-                f"int range must be a whole number of steps, got [{self.low}, {self.high}] by {self.step}; "
-                f"try high={self.high - (self.high - self.low) % self.step}"
-            )
+        _check_steps("int", self.low, self.high, self.step)
 
     def contains(self, value: object) -> bool:
         """Whether `value` is a whole number on the grid."""
@@ -93,6 +101,8 @@ class Float:
 
     def __post_init__(self) -> None:
         _check_range("float", self.low, self.high, self.log, self.step)
+        if self.step is not None:
+            _check_steps("float", self.low, self.high, self.step)
 
     def contains(self, value: object) -> bool:
         """Whether `value` lies in the range (steps are not held against rounding)."""

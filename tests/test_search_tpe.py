@@ -112,7 +112,7 @@ def test_real_numbers_are_moved_to_where_more_is_expected() -> None:
         FloatDistribution(0.0, 50.0, step=0.1),
         IntDistribution(2, 5),
         IntDistribution(1, 4, log=True),
-        IntDistribution(0, 1000, step=7),
+        IntDistribution(0, 994, step=7),
         IntDistribution(8, 4096, log=True),
         CategoricalDistribution(["a", True, 1, None]),
         CategoricalDistribution(["only"]),

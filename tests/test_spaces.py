@@ -81,6 +81,14 @@ def test_digits_covers_architecture_and_optimizer_conditionally() -> None:
             "a: int range must be a whole number of steps, got [1, 10] by 2; try high=9",
         ),
         (
+            {"a": {"float": [0, 1], "step": 0.3}},
+            "a: float range must be a whole number of steps, got [0, 1] by 0.3; try high=0.9",
+        ),
+        (
+            {"a": {"int": [0, 1], "step": 2}},
+            "a: int range must be a whole number of steps, got [0, 1] by 2; try a smaller step",
+        ),
+        (
             {"a": {"int": [1, 9], "step": 2, "log": True}},
             "a: a log range takes no step, got step=2; drop one of the two",
         ),
