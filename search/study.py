@@ -50,6 +50,17 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
+def _or_auto(least: int) -> BeforeValidator:
+    """The check of a number that may be left to us; one complaint, where a union has one for each of its members."""
+
+    def checked(value: object) -> object:
+        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+            return value
+        raise PydanticCustomError("auto", f"must be a whole number of at least {least}, or auto")
+
+    return BeforeValidator(checked)
+
+
 def _space(value: object) -> Space:
     if isinstance(value, Space):
         return value
@@ -250,11 +261,10 @@ class Tpe(Sampler):
     name: Literal["tpe"] = "tpe"
     n_startup_trials: int = Field(10, ge=0, description="So many are drawn at random first.")
     n_ei_candidates: int = Field(24, ge=1, description="Candidates among which the best is taken.")
-    # Every suggestion found no more on public tables (benchmarks/quality.py, other seeds), more on test functions of
-    # real numbers, and less in made-up spaces: with conditions mean regret after 100 trials 0.065 and 0.015, without
-    # 0.064 and 0.011 (n=40 each).
-    neighbour_every: int = Field(
-        2, ge=0, description="Every so many suggestions, what is near the best competes; 0: never."
+    neighbour_every: Annotated[int | Literal["auto"], _or_auto(0)] = Field(
+        "auto",
+        description="Every so many suggestions, what is near the best competes; 0: never; auto: 2, and 1 if there are "
+        "several objectives.",
     )
 
 
@@ -434,7 +444,9 @@ class Resources(_Section):
     gpu: float = Field(0, ge=0, description="GPUs; a fraction shares one, and so much of its memory.")
     custom: dict[str, PositiveFloat] = Field({}, description="Other resources that nodes were started with, by name.")
     workers: int = Field(1, ge=1, description="Workers that train one trial together, data-parallel, on any nodes.")
-    concurrent: int | Literal["auto"] = Field("auto", description="Trials at once; auto: as many as fit.")
+    concurrent: Annotated[int | Literal["auto"], _or_auto(1)] = Field(
+        "auto", description="Trials at once; auto: as many as fit."
+    )
 
     @field_validator("gpu")
     @classmethod
@@ -463,13 +475,6 @@ class Resources(_Section):
     def each(self) -> dict[str, float]:
         """What a worker of a trial asks of Ray, by Ray's names."""
         return {"CPU": self.cpu, **({"GPU": self.gpu} if self.gpu else {}), **self.custom}
-
-    @field_validator("concurrent")
-    @classmethod
-    def _at_least_one(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise PydanticCustomError("concurrent", "must be at least 1, or auto")
-        return value
 
 
 class Failures(_Section):

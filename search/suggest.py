@@ -65,7 +65,7 @@ class Suggester:
 
     @property
     def took_s(self) -> float:
-        """How long the longer one of the last two suggestions took to make: TPE has a contest at every second."""
+        """How long the longer one of the last two suggestions took: of TPE's every second one may be a contest."""
         return max(self._took_s)
 
     def _add(self, number: int) -> None:

@@ -5,7 +5,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from optuna import Study
@@ -68,7 +68,8 @@ class FreshTPESampler(TPESampler):
             that were stopped: the objectives, by the numbers of the trials and by epoch; nothing that breaks a
             constraint. Of other trials too, if the study does not have their curves.
         seed: Of the suggestion.
-        neighbour_every: Every so many suggestions, what is near the best competes; 0 for never.
+        neighbour_every: Every so many suggestions, what is near the best competes; 0 for never; `auto` for every
+            second one, and of several objectives for each.
         n_startup_trials: So many trials must have ended before TPE draws, and have reported before any is the best.
         arguments: Of Optuna's TPESampler.
     """
@@ -80,7 +81,7 @@ class FreshTPESampler(TPESampler):
         reports: Mapping[int, Mapping[int, Sequence[float]]],
         *,
         seed: int,
-        neighbour_every: int,
+        neighbour_every: int | Literal["auto"],
         n_startup_trials: int,
         **arguments: Any,
     ) -> None:
@@ -98,8 +99,9 @@ class FreshTPESampler(TPESampler):
             drawn = super().sample_relative(seen, trial, search_space)
             if not drawn or not self._is_known(drawn):
                 break
-        if drawn and standing and self._every and not trial.number % self._every:
-            return self._promising(standing, drawn, search_space, of_outcome=bool(trial.number // self._every % 2))
+        every = _contests_every(len(study.directions)) if self._every == "auto" else self._every
+        if drawn and standing and every and not trial.number % every:
+            return self._promising(standing, drawn, search_space, of_outcome=bool(trial.number // every % 2))
         return drawn
 
     def _standing(self, study: Study) -> list[tuple[FrozenTrial, float]]:
@@ -216,6 +218,14 @@ class FreshTPESampler(TPESampler):
         found = {tuple(candidate.items()): candidate for candidate in map(self._applying, near)}
         # Of those that are moved at random hardly one is known, and it takes its time to say.
         return [candidate for candidate in found.values() if reals or not self._is_known(candidate)]
+
+
+def _contests_every(num_objectives: int) -> int:
+    # Each suggestion found no more on public tables (benchmarks/quality.py, other seeds) nor on test functions of real
+    # numbers, and less in made-up spaces: with conditions mean regret after 100 trials 0.065 and 0.015, without 0.064
+    # and 0.011 (n=40 each). Several objectives are weighed anew each time: that is variety enough, and each suggestion
+    # comes closer to the front (benchmarks/objectives.py, other seeds).
+    return 2 if num_objectives == 1 else 1
 
 
 def _best(

@@ -113,7 +113,11 @@ BROKEN = {
     "early_stop: {reduction: 1}": "s.yaml, line 1: early_stop.reduction must be at least 2, got 1",
     "objective: {mode: up}": "s.yaml, line 1: objective.mode must be 'max' or 'min', got 'up'",
     "objective: {target: .nan}": "s.yaml, line 1: objective.target must be a finite number, got nan",
-    "resources: {concurrent: 0}": "s.yaml, line 1: resources.concurrent must be at least 1, or auto, got 0",
+    "resources: {concurrent: 0}": "s.yaml, line 1: resources.concurrent must be a whole number of at least 1, or auto, got 0",
+    "resources: {concurrent: all}": "s.yaml, line 1: resources.concurrent must be a whole number of at least 1, or auto, "
+    "got 'all'",
+    "sampler: {neighbour_every: -1}": "s.yaml, line 1: sampler.neighbour_every must be a whole number of at least 0, or "
+    "auto, got -1",
     "resources: {gpu: 1.5}": "s.yaml, line 1: resources.gpu must be a fraction of one GPU, at least 0.0001, or a whole number, got 1.5",
     "resources: {custom: {tpu: 1.5}}": "s.yaml, line 1: resources.custom must hold fractions of one, at least 0.0001, or whole numbers, got {'tpu': 1.5}",
     "resources: {custom: {GPU: 1}}": "s.yaml, line 1: resources.custom must name resources other than cpu, gpu and memory, got {'GPU': 1}",

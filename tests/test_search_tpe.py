@@ -296,16 +296,27 @@ def two(trial: Trial) -> tuple[float, float]:
     return t - off, t + off
 
 
-def test_of_several_objectives_one_suggestion_after_another_looks_for_another_part_of_the_front() -> None:
+def searched_for_two(neighbour_every: int | str, num_trials: int = 80) -> list[dict[str, float]]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for number in range(num_trials):
+        given: dict[str, Any] = {"n_startup_trials": 10, "multivariate": True, "neighbour_every": neighbour_every}
+        study.sampler = FreshTPESampler(lambda drawn: False, dict, {}, seed=number, **given)
+        study.optimize(two, n_trials=1)
+    return [trial.params for trial in study.trials]
+
+
+def test_left_to_us_every_second_suggestion_is_a_contest_and_of_several_objectives_each() -> None:
+    one, other = ([trial.params for trial in searched(mixed, neighbour_every=every)] for every in ("auto", 2))
+    assert one == other
+    left_to_us, each, every_second = (searched_for_two(every, 20) for every in ("auto", 1, 2))
+    assert left_to_us == each != every_second
+
+
+def test_of_several_objectives_one_suggestion_after_another_looks_for_another_part_of_the_front() -> None:
     found = {}
     for every in (0, 2):
-        study = optuna.create_study(directions=["maximize", "minimize"])
-        for number in range(80):
-            given: dict[str, Any] = {"n_startup_trials": 10, "multivariate": True, "neighbour_every": every}
-            study.sampler = FreshTPESampler(lambda drawn: False, dict, {}, seed=number, **given)
-            study.optimize(two, n_trials=1)
-        later = [trial.params for trial in study.trials[40:]]
+        later = searched_for_two(every)[40:]
         found[every] = float(np.median([abs(one["x"] - 0.3) + abs(one["y"] - 0.3) for one in later]))
     assert min(one["t"] for one in later) < 0.2 and max(one["t"] for one in later) > 0.8
     assert sum(0.2 < one["t"] < 0.8 for one in later) >= 8
