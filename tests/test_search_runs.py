@@ -281,8 +281,9 @@ def test_a_trial_that_hangs_dies_at_its_limit_and_the_study_goes_on(tmp_path: Pa
 
 
 def test_the_wall_budget_ends_the_search_in_good_order(tmp_path: Path) -> None:
-    stop = {"name": "none", "max_epochs": 5}
-    study = made(tmp_path, "sleeps", budget={"trials": 1000, "wall": "15s"}, early_stop=stop, resources={})
+    # Trials of half a second to four and a half: hardly ever are all of them about to end when the search does.
+    stop = {"name": "none", "max_epochs": 20}
+    study = made(tmp_path, "sleeps_by_x", budget={"trials": 1000, "wall": "15s"}, early_stop=stop, resources={})
     outcome = run(study)
     frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
     assert outcome.reason == "wall" and outcome.run.ended == "wall"

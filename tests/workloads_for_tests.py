@@ -78,6 +78,13 @@ def sleeps(config: Mapping[str, Any], trial: Trial) -> None:
         trial.report({"score": config["x"] + 0.001 * epoch}, _save(str(epoch)))
 
 
+def sleeps_by_x(config: Mapping[str, Any], trial: Trial) -> None:
+    """Takes the longer for an epoch, the greater `x` is."""
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        time.sleep(0.02 + 0.2 * config["x"])
+        trial.report({"score": config["x"] + 0.001 * epoch}, _save(str(epoch)))
+
+
 def sleeps_and_waits(config: Mapping[str, Any], trial: Trial) -> None:
     """Reports each tenth of a second, but goes beyond its tenth epoch only once the file `word` is there."""
     for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
