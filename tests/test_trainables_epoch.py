@@ -11,8 +11,9 @@ from torch import Generator, Tensor, nn
 
 from trainables import Data, epoch
 from trainables.average import Average
-from trainables.dropout import Dropout, quicken
-from trainables.epoch import num_steps, place, train_epoch
+from trainables.convolution import Convolution
+from trainables.dropout import Dropout
+from trainables.epoch import num_steps, place, quicken, train_epoch
 
 
 def striped(count: int) -> Data:
@@ -158,15 +159,15 @@ def test_a_gradient_lies_in_memory_as_what_was_dropped_from_whatever_came_after(
     assert lying == [images.stride()]
 
 
-def test_in_training_a_network_gets_the_quick_dropout_and_stays_itself() -> None:
+def test_in_training_a_network_gets_quick_layers_and_stays_itself() -> None:
     class Own(nn.Dropout):
         pass
 
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.25), Own(0.5), nn.Linear(36, 6))
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Dropout(0.25), Own(0.5), nn.Flatten(), nn.Linear(36, 6))
     dropout, state = network[1], network.state_dict()
     placed = place(striped(12), "cpu")
     train_epoch(network, placed, lambda step: None, batch_size=4, generator=Generator().manual_seed(0))
-    assert network[1] is dropout and [type(layer) for layer in network[1:3]] == [Dropout, Own]
+    assert network[1] is dropout and [type(layer) for layer in network[:3]] == [Convolution, Dropout, Own]
     assert dropout.p == 0.25 and list(network.state_dict()) == list(state)
     quicken(network)
     assert type(dropout) is Dropout

@@ -27,13 +27,6 @@ class Dropout(nn.Dropout):
         return masked
 
 
-def quicken(network: nn.Module) -> None:
-    """Have all layers of PyTorch's dropout in a network be of this kind; the network stays the same otherwise."""
-    for module in network.modules():
-        if type(module) is nn.Dropout:
-            module.__class__ = Dropout
-
-
 class _Masked(Function):
     """A product with a mask, whose gradient lies in memory as the mask does, and so as the input did.
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from trainables.dropout import quicken
+from trainables.convolution import Convolution
+from trainables.dropout import Dropout
 from trainables.memory import keep_freed_memory
 from trainables.trial import Data
 from trainables.workers import of_rank, summed
@@ -22,6 +23,10 @@ from trainables.workers import of_rank, summed
 # So many images are normalised and augmented at once on a GPU, where small operations take the time of their launch.
 # On the CPU it is a batch: what has just been made is still in the cache.
 _PREPARED_ON_GPU = 4096
+
+
+# What learns faster than the layer of PyTorch's that it is otherwise.
+_QUICKER: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: Convolution, nn.Dropout: Dropout}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +85,8 @@ def train_epoch(
     """Pass over the training images once, in random order.
 
     Args:
-        network: float32 weights on the device of the data; best in channels_last. Its `nn.Dropout` become `Dropout` of
-            `trainables.dropout`.
+        network: float32 weights on the device of the data; best in channels_last. Its layers become
+            quicker ones, see `quicken`.
         placed: From `place`.
         update: Called with the number of the step, from 0, when the gradients are there; moves the weights.
         batch_size: Images in a step; the last step may have fewer, or one more.
@@ -112,6 +117,12 @@ def train_epoch(
         update(step)
         total_loss += batch_loss.detach() * len(labels)
     return summed(total_loss, num_workers).item() / len(placed.train_images)
+
+
+def quicken(network: nn.Module) -> None:
+    """Have PyTorch's convolutions and dropouts be `Convolution` and `Dropout`; the network stays the same otherwise."""
+    for module in network.modules():
+        module.__class__ = _QUICKER.get(type(module), type(module))
 
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
