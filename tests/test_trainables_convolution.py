@@ -43,8 +43,8 @@ def is_quick(outputs: Tensor) -> bool:
     [
         pytest.param(convolution(), images(), id="as in PyTorch's example"),
         pytest.param(convolution(bias=False), images(num=1), id="one image, no bias"),
-        pytest.param(convolution(padding=1), images(height=16, width=8), id="padded, not square"),
-        pytest.param(convolution(padding=(0, 2)), images(height=6, width=10), id="padded beside"),
+        pytest.param(convolution(padding=1), images(height=16, width=20), id="padded, not square"),
+        pytest.param(convolution(padding=(0, 2)), images(width=14), id="padded beside"),
         pytest.param(convolution(64, 48), images(num=37, channels=64), id="several blocks, the last one smaller"),
         pytest.param(convolution(96, 96), images(num=2, channels=96, height=62, width=62), id="an image is a block"),
         pytest.param(convolution(), images().contiguous().detach().requires_grad_(), id="channels first"),
@@ -72,6 +72,7 @@ def test_outputs_lie_in_memory_as_channels_last() -> None:
     ("convolution", "images"),
     [
         pytest.param(convolution(32, 32), images(), id="few channels"),
+        pytest.param(convolution(padding=1), images(height=8, width=12), id="small outputs"),
         pytest.param(convolution(stride=2), images(height=17, width=17), id="stride"),
         pytest.param(convolution(dilation=2), images(height=16, width=16), id="dilation"),
         pytest.param(convolution(64, 128, groups=2), images(channels=64), id="groups"),
@@ -122,7 +123,7 @@ def test_a_network_learns_the_same_with_it(monkeypatch: pytest.MonkeyPatch) -> N
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2),
     ).to(memory_format=torch.channels_last)  # fmt: skip
     labels = np.arange(64, dtype=np.uint8) % 2
-    drawn = np.random.default_rng(0).integers(0, 100, size=(64, 8, 8), dtype=np.uint8) + 100 * labels[:, None, None]
+    drawn = np.random.default_rng(0).integers(0, 100, size=(64, 12, 12), dtype=np.uint8) + 100 * labels[:, None, None]
     placed = place(Data(drawn, labels, drawn, labels, num_classes=2, mean=0.4, std=0.2), "cpu")
 
     def losses(network: nn.Module) -> list[float]:

@@ -85,8 +85,8 @@ def train_epoch(
     """Pass over the training images once, in random order.
 
     Args:
-        network: float32 weights on the device of the data; best in channels_last. Its layers become
-            quicker ones, see `quicken`.
+        network: float32 weights on the device of the data; best in channels_last. Its layers become quicker ones,
+            see `quicken`.
         placed: From `place`.
         update: Called with the number of the step, from 0, when the gradients are there; moves the weights.
         batch_size: Images in a step; the last step may have fewer, or one more.
@@ -122,7 +122,8 @@ def train_epoch(
 def quicken(network: nn.Module) -> None:
     """Have PyTorch's convolutions and dropouts be `Convolution` and `Dropout`; the network stays the same otherwise."""
     for module in network.modules():
-        module.__class__ = _QUICKER.get(type(module), type(module))
+        if type(module) in _QUICKER:
+            module.__class__ = _QUICKER[type(module)]
 
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
