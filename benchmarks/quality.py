@@ -2,9 +2,9 @@
 
 import hashlib
 import math
-import os
+import multiprocessing
+import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from statistics import median
 from typing import Any
@@ -90,11 +90,18 @@ def _compared(name: str, num_seeds: int) -> tuple[float, float]:
     )
 
 
+def _end_when_told() -> None:
+    """Leave Ctrl-C to the process that measures, which then ends this one: it has inherited that one's handlers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _measure(size: Size, repeat: int) -> list[Figure]:
     names, num_seeds = _TABLES[size], _SEEDS[size]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(partial(_compared, num_seeds=num_seeds), names))
-        paired = list(pool.map(partial(_paired, num_trials=_RECORDED_TRIALS[size]), range(num_seeds)))
+    # Its processes end where this block is left, by whatever, and where this process is killed.
+    with multiprocessing.Pool(initializer=_end_when_told) as pool:
+        found = pool.map(partial(_compared, num_seeds=num_seeds), names, chunksize=1)
+        paired = pool.map(partial(_paired, num_trials=_RECORDED_TRIALS[size]), range(num_seeds), chunksize=1)
     figures = []
     for name, (ours, random) in zip(names, found, strict=True):
         figures += [

@@ -1,14 +1,18 @@
 """The benchmarks run and tell what they found. No time is asserted here: that is what `make bench` is for."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -228,6 +232,29 @@ def test_a_recorded_training_is_looked_up_by_what_lies_nearest(tmp_path: Path, m
 def test_a_tiny_simulation_measures(name: str) -> None:
     for measure in BENCHMARKS[name].variants.values():
         assert {line.quantity for line in BENCHMARKS[name].lines} <= {figure.quantity for figure in measure("tiny", 0)}
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_measurement_that_is_interrupted_ends_its_processes(told: signal.Signals) -> None:
+    words = ["-m", "benchmarks.measure", "quality", "ours", "--size=full"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    searching: list[psutil.Process] = []
+    try:
+        until = time.monotonic() + 60
+        while len(searching) < (os.cpu_count() or 1) and time.monotonic() < until and child.poll() is None:
+            time.sleep(0.2)
+            searching = psutil.Process(child.pid).children()
+        assert searching, "it has begun"
+        child.send_signal(told)
+        child.wait(20)
+        _, left = psutil.wait_procs(searching, timeout=10)
+        assert child.returncode and not left
+    finally:
+        child.kill()
+        for process in searching:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
