@@ -2,7 +2,6 @@
 
 import math
 import random
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from results.places import places
 from search.gaussian_process import Floats, GaussianProcess
 from search.optuna_view import CONSTRAINTS
 
@@ -105,7 +105,7 @@ class FreshTPESampler(TPESampler):
         return drawn
 
     def _standing(self, study: Study) -> list[tuple[FrozenTrial, float]]:
-        """The trials, and where they stand (see `_places`); none if nobody is to be compared yet.
+        """The trials, and where they stand (see `places`); none if nobody is to be compared yet.
 
         One that has reported is whole, and its values are its places: TPE takes no note of those that are running, and
         has all that were stopped for worse than all that were not. Where it stands is, of several objectives, a matter
@@ -122,11 +122,11 @@ class FreshTPESampler(TPESampler):
             for curve in (self._curve(trial) for trial in trials)
         ]
         are_whole = [trial.state == TrialState.COMPLETE for trial in trials]
-        places = _places(curves, are_whole, len(signs))
+        for_each = places(curves, are_whole, len(signs))
         return [
             (trial if is_to_come and place < 0 else _with_values(trial, values), place)
             for trial, is_to_come, values, place in zip(
-                trials, is_running, places, _weighed(places, random.Random(self._seed)), strict=True
+                trials, is_running, for_each, _weighed(for_each, random.Random(self._seed)), strict=True
             )
         ]
 
@@ -268,49 +268,6 @@ def _those_that_tell(
     taken = {trial.number for trial, _ in best}
     latest = (pair for pair in reversed(told) if pair[0].number not in taken and _lies_in(pair[0], search_space))
     return best + list(islice(latest, _MOST // 2))
-
-
-def _places(
-    curves: Sequence[Mapping[int, tuple[float, ...]]], are_whole: Sequence[bool], num_objectives: int = 1
-) -> Floats:
-    """Where each trial stands, from 0 for the worst to 1 for the best; -1 for one that has reported nothing.
-
-    Trials are compared by the best that they had so far: all of them at the earliest epoch at which one stands or
-    ended, then those that came further at the next such epoch, and so on, the whole ones at last in the end. Each time
-    they exchange the places that they have among themselves. So none is good because it came far, which early stopping
-    allowed when there was little to compare it with; and none that came far is bad because it began slowly.
-
-    Args:
-        curves: The costs that each has reported, by epoch, one of each objective; the first decides which were best.
-        are_whole: Of each whether it is finished: nothing more will come, and it stands at the end.
-        num_objectives: How many costs each report has.
-
-    Returns:
-        (trials, objectives).
-    """
-    lasts = [
-        math.inf if is_whole else max(curve, default=-1) for curve, is_whole in zip(curves, are_whole, strict=True)
-    ]
-    marks = sorted({last for last, curve in zip(lasts, curves, strict=True) if curve})
-    costs = np.full((len(curves), len(marks), num_objectives), math.inf)
-    for row, curve in enumerate(curves):
-        so_far, column = (math.inf,) * num_objectives, 0
-        for epoch, reported in sorted(curve.items()):
-            while marks[column] < epoch:
-                costs[row, column] = so_far
-                column += 1
-            so_far = min(so_far, reported)
-        costs[row, column:] = so_far
-    reached = np.array([bisect_left(marks, last) if curve else -1 for last, curve in zip(lasts, curves, strict=True)])
-    places = np.full((len(curves), num_objectives), -1.0)
-    for column in range(len(marks)):
-        here = np.flatnonzero(reached >= column)
-        for objective in range(num_objectives):
-            # The trials that are here share out their places anew; at first all that there are.
-            shared = np.sort(places[here, objective]) if column else np.linspace(0, 1, len(here))
-            _, rank, count = np.unique(-costs[here, column, objective], return_inverse=True, return_counts=True)
-            places[here, objective] = np.add.reduceat(shared, np.cumsum(count) - count)[rank] / count[rank]
-    return places
 
 
 def _weighed(places: Floats, chance: random.Random) -> list[float]:

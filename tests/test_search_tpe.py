@@ -14,8 +14,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, Trial, create_trial
 from test_search_engine import Driver, made
 
+from results.places import places
 from search.gaussian_process import GaussianProcess
-from search.tpe import FreshTPESampler, _others, _places, _weighed
+from search.tpe import FreshTPESampler, _others, _weighed
 
 pytestmark = pytest.mark.filterwarnings("ignore:Argument ``:optuna.exceptions.ExperimentalWarning")
 
@@ -173,42 +174,6 @@ def test_what_was_stopped_early_has_neighbours_too() -> None:
     assert max(t.intermediate_values[1] for t in trials) > max(t.intermediate_values[1] for t in others)
 
 
-def places(*curves: tuple[list[float], str], sign: int = 1) -> list[float]:
-    """Of curves from the first epoch on, and of what has become of their trials."""
-    reported = [{epoch: (-sign * value,) for epoch, value in enumerate(values, start=1)} for values, _ in curves]
-    return [float(place) for (place,) in _places(reported, [state == "whole" for _, state in curves])]
-
-
-def test_trials_are_compared_at_the_last_epoch_that_they_came_to() -> None:
-    trials = [
-        ([0.1, 0.2, 0.3], "whole"),  # the first: early stopping had nothing to compare it with
-        ([0.5], "stopped"),
-        ([0.6, 0.7, 0.9], "whole"),
-        ([0.5, 0.55], "running"),
-    ]
-    assert places(*trials) == [0.0, 0.5, 1.0, 0.5]
-    assert places(*trials, sign=-1) == [1.0, 0.5, 0.0, 0.5]
-
-
-def test_who_comes_further_changes_places_with_others_that_did() -> None:
-    trials = [([0.1, 0.8], "whole"), ([0.2], "stopped"), ([0.3], "stopped"), ([0.4, 0.7], "whole"), ([0.5], "stopped")]
-    assert places(*trials) == [0.75, 0.25, 0.5, 0.0, 1.0]
-
-
-def test_a_curve_counts_by_the_best_so_far_and_one_that_is_not_known_by_its_end() -> None:
-    curves = [{1: (-0.2,), 2: (-0.8,), 3: (-0.4,)}, {1: (-0.3,), 2: (-0.7,), 3: (-0.5,)}, {2: (-0.1,)}, {0: (-0.6,)}]
-    assert _places(curves, [True, True, False, True])[:, 0] == pytest.approx([1, 2 / 3, 0, 1 / 3])
-
-
-def test_what_returned_early_is_whole() -> None:
-    assert places(([0.9], "whole"), ([0.1, 0.2], "whole"), ([0.3, 0.8], "running")) == [1.0, 0.0, 0.5]
-
-
-def test_what_never_reported_has_no_place() -> None:
-    assert places(([], "stopped"), ([0.1], "whole"), ([], "running")) == [-1.0, 0.0, -1.0]
-    assert places() == []
-
-
 RUNNING = {"x": 0.73, "y": 3}
 
 
@@ -330,13 +295,18 @@ def test_of_several_objectives_a_trial_has_a_place_for_each() -> None:
         {1: (0.4, 9.0), 2: (0.2, 9.0)},
         {},
     ]
-    places = _places(curves, [True, False, True, False], 2)
-    assert places.tolist() == [[1.0, 0.5], [0.5, 1.0], [0.0, 0.0], [-1.0, -1.0]]
+    for_each = places(curves, [True, False, True, False], 2)
+    assert for_each.tolist() == [[1.0, 0.5], [0.5, 1.0], [0.0, 0.0], [-1.0, -1.0]]
     for seed in range(20):
-        weighed = _weighed(places, random.Random(seed))
+        weighed = _weighed(for_each, random.Random(seed))
         assert weighed[3] == -1.0 and 0 <= weighed[2] < min(weighed[:2]) and max(weighed) <= 1
     assert (
-        len({_weighed(places, random.Random(seed))[0] > _weighed(places, random.Random(seed))[1] for seed in range(20)})
+        len(
+            {
+                _weighed(for_each, random.Random(seed))[0] > _weighed(for_each, random.Random(seed))[1]
+                for seed in range(20)
+            }
+        )
         == 2
     )
 
