@@ -24,12 +24,13 @@ from playwright.sync_api import Browser, Page
 from results import RunError
 from results.intervals import rank_correlation, wilson
 from results.objectives import Objective
-from results.report import timeline, write_report
+from results.report import sections_of, timeline, write_report
 from results.report.charts import log_ticks, metric_axis, thinned
 from results.report.importance import importance
 from results.report.material import read
+from results.report.page import charts_of
 from results.report.space import Parameter
-from results.report.standing import standing
+from results.report.standing import standing, standings
 from results.report.trade_off import non_dominated
 from search import Outcome
 from trainables import model
@@ -485,15 +486,37 @@ def test_the_verb_writes_it_and_says_where(finished: Outcome, type_in: Callable[
 # What it computes
 
 
-def test_standing_puts_those_that_came_further_first(reports: Callable[[str], Path]) -> None:
+def test_trials_stand_as_they_were_where_both_came_to(reports: Callable[[str], Path]) -> None:
     material = read(reports("sixty"))
     frame = material.trials.set_index("number").assign(standing=standing(material)).dropna(subset=["standing"])
-    assert frame["standing"].max() == 1 and frame["standing"].min() > 0
-    finished, stopped = (frame[frame["state"] == state] for state in ("finished", "stopped"))
-    assert finished["standing"].min() > stopped["standing"].max()
-    for _, rung in stopped.groupby("epochs"):
-        assert rung["last_score"].rank().equals(rung["standing"].rank())
+    assert frame["standing"].max() == 1 and frame["standing"].min() == 0
+    so_far = material.epochs.set_index(["number", "epoch"])["value"].groupby("number").cummax()
+    for epochs, group in frame.groupby("epochs"):
+        there = so_far.loc[[(number, epochs) for number in group.index]]
+        assert there.rank().tolist() == group["standing"].rank().tolist()
+    assert frame["standing"].idxmax() == material.ranking[0]
     assert not set(material.trials[material.trials["state"] == "failed"]["number"]) & set(frame.index)
+
+
+def test_of_several_objectives_trials_stand_by_their_non_dominated_rank(reports: Callable[[str], Path]) -> None:
+    material = read(reports("several"))
+    each, all_ = standings(material), standing(material)
+    assert list(each) == ["score", "num_parameters"] and set(each.index) == set(all_.index) and len(all_) > 20
+    sizes = material.trials.set_index("number")["metric_num_parameters"].loc[each.index].astype(float)
+    assert (-sizes).corr(each["num_parameters"], method="spearman") > 0.99, "a size is the same after each epoch"
+    left, before = each.to_dict("index"), 1.01
+    while left:
+        front = {
+            number: places
+            for number, places in left.items()
+            if not any(
+                all(other[m] >= places[m] for m in places) and any(other[m] > places[m] for m in places)
+                for other in left.values()
+            )
+        }
+        assert before > all_[list(front)].max(), "those that more beat come later"
+        before = all_[list(front)].min()
+        left = {number: places for number, places in left.items() if number not in front}
 
 
 def test_importance_finds_what_matters_and_its_interval_narrows() -> None:
@@ -539,6 +562,20 @@ def test_several_objectives_show_their_pareto_set(reports: Callable[[str], Path]
     page = (run / "report.html").read_text()
     assert "latency_ms at most 9" in page and "Hypervolume over the trials" in page
     assert (run / "figures" / "trade_off.png").exists()
+
+
+def test_each_of_several_objectives_has_its_own_importances(reports: Callable[[str], Path]) -> None:
+    run = reports("several")
+    assert figures_of(run)["explained-score"] > 0.3 and figures_of(run)["explained-num_parameters"] > 0.6  # type: ignore[operator]
+    charts = {chart.name: chart for chart in charts_of(sections_of(read(run)))}
+    found = pd.DataFrame(charts["importance"].spec["datasets"]["importance"])
+    shares = found.pivot(index="parameter", columns="objective", values="share")
+    assert shares["score"].idxmax() == "rate" and set(shares["num_parameters"].nlargest(2).index) == {"width", "model"}
+    axes = {row["axis"] for row in charts["parallel"].spec["datasets"]["axes"]}
+    assert {"score, best", "num_parameters, best", "rate", "width"} <= axes
+    sizes = charts["slice_num_parameters_width"].spec["datasets"]["trials"]
+    assert {row["value"] for row in sizes} == {1000.0 * row["x"] for row in sizes}
+    assert "slice_score_rate" in charts and (run / "figures" / "slice_score_rate.png").exists()
 
 
 def test_no_slot_holds_two_trials_at_once(reports: Callable[[str], Path]) -> None:

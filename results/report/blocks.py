@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 # Between a figure and its unit no line ends.
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -124,6 +124,12 @@ def number(name: str, value: float | int | None, text: str | None = None) -> Mar
     """
     exact = "" if value is None else str(value)
     return Markup('<data id="{}" value="{}">{}</data>').format(name, exact, shown(value) if text is None else text)
+
+
+def listed(words: Sequence[str]) -> Markup:
+    """Several things in a sentence: `a`, `a and b`, `a, b and c`."""
+    *others, last = map(escape, words)
+    return Markup("{} and {}").format(Markup(", ").join(others), last) if others else last
 
 
 def shown(value: Any) -> str:

@@ -26,6 +26,8 @@ _WIDE = 1000.0
 # The outer fence of a box plot (Tukey 1977): what lies beyond is far out.
 _FENCE = 3.0
 _MARGIN = 0.04
+# The golden ratio's fractional part: its whole multiples spread evenly, however many there are (Weyl 1916).
+_GOLDEN = 0.6180339887498949
 _MOST_TICKS = 6
 
 
@@ -249,6 +251,11 @@ def thinned(frame: pd.DataFrame, most: int, keep: Any = None) -> pd.DataFrame:
     room = max(most - len(kept), 0)
     picked = others.iloc[[round(k * (len(others) - 1) / max(room - 1, 1)) for k in range(room)]]
     return pd.concat([kept, picked]).sort_index()
+
+
+def spread(numbers: pd.Series) -> pd.Series:
+    """A number from 0 to 1 for each trial, evenly spread, always the same for one."""
+    return (numbers.astype(float) * _GOLDEN) % 1
 
 
 def is_drawn_of(drawn: int, all_: int, what: str) -> str:

@@ -65,6 +65,11 @@ class Material:
         """Whether there are several objectives."""
         return self.objectives.are_several
 
+    def values(self, metric: str) -> pd.Series:
+        """A metric at each trial's best epoch, by the trial's number; missing where it is not finite."""
+        values = pd.to_numeric(self.trials[f"metric_{metric}"], errors="coerce").astype(float)
+        return values.where(values.abs() != float("inf")).set_axis(self.trials["number"])
+
     @property
     def max_epochs(self) -> int | None:
         """A trial's whole budget, where the study says it."""

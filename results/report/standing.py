@@ -1,17 +1,26 @@
 """How trials compare that were given different numbers of epochs."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from results.report.blocks import Text
+from results import pareto
+from results.places import places
+from results.report.blocks import Text, listed
 from results.report.material import Material
 
-# How the page says what `standing` does.
-EXPLAINED = (
-    "Trials are compared by how far early stopping let them come, and those that came equally far by their {metric} "
-    "there: the finished ones come first. Trials that failed, or that the end of the search cut short, are left out."
+_EXPLAINED = (
+    "Trials are compared by their best {} so far: all of them at the first epoch at which early stopping ended one, "
+    "those that came further at the next such epoch again, among themselves, and so on. Trials that failed, or that "
+    "the end of the search cut short, are left out."
 )
+
+
+def explained(material: Material) -> Text:
+    """How a page says what `standings` does."""
+    return Text(Markup(_EXPLAINED).format(listed(material.objectives.names)))
 
 
 def first_alone(material: Material) -> list[Text]:
@@ -22,20 +31,49 @@ def first_alone(material: Material) -> list[Text]:
     return [Text(Markup(said).format(material.metric))]
 
 
-def standing(material: Material) -> pd.Series:
-    """Each comparable trial's place among all, from above 0 (the worst) to 1 (the best), by the trial's number.
+def standings(material: Material) -> pd.DataFrame:
+    """Where each comparable trial stands among all, from 0 for the worst to 1 for the best: see `results.places`.
 
     A value after two epochs and one after eighteen can't be compared, and the finished trials alone are few. So trials
-    are ordered by the rung at which they ended, then by their value there, as Optuna's TPE orders pruned trials.
+    are compared as TPE compares them.
+
+    Returns:
+        By the trial's number, one column an objective, named after its metric.
     """
-    finished, given_up = material.candidates, material.given_up
-    stopped = given_up[~given_up["number"].isin(material.aside)]
-    ends = pd.to_numeric(stopped[f"last_{material.metric}"], errors="coerce").replace([np.inf, -np.inf], np.nan)
-    rows = pd.concat([
-        pd.DataFrame({"number": finished["number"], "reached": np.inf, "value": finished["value"]}),
-        pd.DataFrame({"number": stopped["number"], "reached": stopped["epochs"].astype(float), "value": ends}),
-    ]).dropna()  # fmt: skip
-    sign = 1.0 if material.mode == "max" else -1.0
-    within = (sign * rows["value"]).groupby(rows["reached"]).rank()
-    places = (rows["reached"].rank(method="min") - 1 + within) / len(rows)
-    return pd.Series(places.to_numpy(), index=rows["number"].to_numpy(), dtype=float)
+    finished, given_up = material.candidates["number"], material.given_up["number"]
+    numbers = [*finished, *given_up[~given_up.isin(material.aside)]]
+    curves = _curves(material)
+    known = [number for number in numbers if number in curves]
+    whole = set(finished)
+    found = places(
+        [curves[number] for number in known], [number in whole for number in known], len(material.objectives.each)
+    )
+    return pd.DataFrame(found, index=known, columns=material.objectives.names)
+
+
+def standing(material: Material) -> pd.Series:
+    """Where each comparable trial stands among all, from 0 for the worst to 1 for the best, by its number.
+
+    Of several objectives, those of a lower non-dominated rank come first, and of one rank those that lie in a lonelier
+    place, as early stopping has it.
+    """
+    found = standings(material)
+    if not material.are_several or found.empty:
+        return found[material.metric]
+    costs = 1 - found.to_numpy()
+    ranks, lonely = pareto.ranks(costs), np.zeros(len(costs))
+    for rank in range(ranks.max() + 1):
+        lonely[ranks == rank] = pareto.crowding(costs[ranks == rank])
+    order = np.lexsort((-lonely, ranks))
+    return pd.Series(np.linspace(1, 0, len(order)), index=found.index[order])
+
+
+def _curves(material: Material) -> dict[int, dict[int, tuple[float, ...]]]:
+    """The objectives as costs, by trial and by epoch; what is not finite is left out."""
+    found: dict[int, dict[int, tuple[float, ...]]] = {}
+    objectives = material.objectives
+    columns = [pd.to_numeric(material.epochs[f"metric_{name}"], errors="coerce") for name in objectives.names]
+    for number, epoch, *values in zip(material.epochs["number"], material.epochs["epoch"], *columns, strict=True):
+        if all(map(math.isfinite, values)):
+            found.setdefault(int(number), {})[int(epoch)] = objectives.costs(tuple(map(float, values)))
+    return found

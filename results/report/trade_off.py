@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from results import pareto
 from results.objectives import Objective
-from results.report.blocks import Block, Chart, Section, Table, Text, number, plural, shown
+from results.report.blocks import Block, Chart, Section, Table, Text, listed, number, plural, shown
 from results.report.charts import (
     chart,
     is_drawn_of,
@@ -99,11 +99,10 @@ def _members_said(material: Material, front: pd.DataFrame) -> Markup:
         "of them is the best is for you to say; trial {} is the knee: going either way from it costs more than it "
         "brings."
     )
-    names = material.objectives.names
     return text.format(
         number("num-front", len(front), plural(len(front), "finished trial")),
         " within the constraints" if material.objectives.constraints else "",
-        f"{', '.join(names[:-1])} and {names[-1]}",
+        listed(material.objectives.names),
         number("knee", int(material.candidates["number"].iloc[0])),
     )
 
