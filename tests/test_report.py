@@ -578,6 +578,17 @@ def test_each_of_several_objectives_has_its_own_importances(reports: Callable[[s
     assert "slice_score_rate" in charts and (run / "figures" / "slice_score_rate.png").exists()
 
 
+def test_each_of_several_objectives_says_whether_rungs_foretold_it(reports: Callable[[str], Path]) -> None:
+    material, said = read(reports("several")), figures_of(reports("several"))
+    ends = material.trials.set_index("number").loc[list(material.ranking)]
+    assert len(ends) >= 5
+    for rung in (1, 3):
+        there = material.epochs[material.epochs["epoch"] == rung].set_index("number").loc[ends.index]
+        score = there["metric_score"].corr(ends["metric_score"], method="spearman")
+        assert said[f"correlation-{rung}-score"] == pytest.approx(score) and score < 1
+        assert said[f"correlation-{rung}-num_parameters"] == pytest.approx(1), "a size is the same after each epoch"
+
+
 def test_no_slot_holds_two_trials_at_once(reports: Callable[[str], Path]) -> None:
     held = timeline.segments(read(reports("ten thousand")))
     assert len(held) == 10_000 and held["node"].nunique() == 4 and held["slot"].max() == 2

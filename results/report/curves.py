@@ -49,7 +49,8 @@ def _chart(material: Material, known: pd.DataFrame) -> Chart:
     best = frame[frame["number"].isin(material.candidates["number"].iloc[:1])]
     axis = metric_axis(known["value"], material.metric, material.mode)
     note = "Point at a curve to see whose it is."
-    note += " Thick: the best finished trial." if len(best) else ""
+    winner = "knee of the Pareto set" if material.are_several else "best finished trial"
+    note += f" Thick: the {winner}." if len(best) else ""
     note += " Dashed: rungs." if rungs(material) else ""
     note += axis.note
     note += f" At most {length} epochs of a curve are drawn." if len(frame) < len(chosen) else ""

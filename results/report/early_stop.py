@@ -10,8 +10,7 @@ from markupsafe import Markup
 from results.intervals import rank_correlation
 from results.report.blocks import Block, Chart, Section, Table, Text, duration, number, percent, plural
 from results.report.charts import chart, rows, told
-from results.report.material import Material
-from results.report.standing import first_alone
+from results.report.material import Material, finite
 
 _QUESTION = "Did early stopping deserve trust?"
 # With fewer pairs, an interval of a correlation is nearly all there is between -1 and 1.
@@ -21,7 +20,10 @@ _STOPPED, _NOT_STOPPED = "stopped there", "not stopped there"
 
 @dataclass(frozen=True)
 class Rung:
-    """An epoch count at which trials are compared: who came there, and the rank there of the best one of all."""
+    """An epoch count at which trials are compared: who came there, and the rank there of the best one of all.
+
+    Of several objectives there is no best one.
+    """
 
     epochs: int
     reached: int
@@ -31,8 +33,11 @@ class Rung:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well an epoch orders the finished trials as their end does: Spearman's correlation, its 95 % interval."""
+    """How well an epoch orders the finished trials as their end does, by one objective: Spearman's correlation, its
+    95 % interval.
+    """
 
+    objective: str
     epoch: int
     pairs: int
     correlation: float
@@ -52,13 +57,12 @@ def section(material: Material) -> Section:
     agreed = agreement(material)
     blocks: list[Block] = [
         Text(_saved(material)),
-        *first_alone(material),
         _stopped_chart(material, found),
         _table(material, found, agreed),
     ]
     blocks.append(Text(_trust(material, agreed)))
-    if len(agreed) > 1:
-        blocks.append(_agreement_chart(agreed, epochs))
+    if len({one.epoch for one in agreed}) > 1:
+        blocks.append(_agreement_chart(material, agreed, epochs))
     return Section("early_stop", _QUESTION, blocks)
 
 
@@ -95,21 +99,27 @@ def _rung(material: Material, epochs: int, all_: Sequence[int]) -> Rung:
         epochs=epochs,
         reached=int((trials["epochs"] >= epochs).sum()),
         stopped=int((stopped_at == epochs).sum()),
-        rank=int(ranks[best.iloc[0]]) if len(best) and best.iloc[0] in ranks.index else None,
+        rank=int(ranks[best.iloc[0]])
+        if len(best) and not material.are_several and best.iloc[0] in ranks.index
+        else None,
     )
 
 
 def agreement(material: Material) -> list[Agreement]:
-    """How the finished trials' values at each epoch order them as their best values do; none of too few."""
-    ends = material.candidates.set_index("number")["value"]
-    known = material.epochs[material.epochs["number"].isin(ends.index)].dropna(subset=["value"])
+    """How the finished trials' values at each epoch order them as those at their best epochs do; none of too few."""
     found = []
-    for epoch, group in known.groupby("epoch"):
-        values = group.drop_duplicates("number", keep="last").set_index("number")["value"]
-        correlation = float(values.rank().corr(ends.loc[values.index].rank()))
-        if len(values) >= _FEWEST_PAIRS and correlation == correlation:  # else all are equal
-            interval = rank_correlation(correlation, len(values))
-            found.append(Agreement(int(str(epoch)), len(values), correlation, *interval))
+    for objective in material.objectives.names:
+        ends = material.values(objective).loc[list(material.ranking)]
+        values = finite(material.epochs[f"metric_{objective}"])
+        known = material.epochs.assign(value=values)[material.epochs["number"].isin(ends.index)].dropna(
+            subset=["value"]
+        )
+        for epoch, group in known.groupby("epoch"):
+            there = group.drop_duplicates("number", keep="last").set_index("number")["value"]
+            correlation = float(there.rank().corr(ends.loc[there.index].rank()))
+            if len(there) >= _FEWEST_PAIRS and correlation == correlation:  # else all are equal
+                interval = rank_correlation(correlation, len(there))
+                found.append(Agreement(objective, int(str(epoch)), len(there), correlation, *interval))
     return found
 
 
@@ -157,24 +167,28 @@ def _stopped_chart(material: Material, found: Sequence[Rung]) -> Chart:
 
 
 def _table(material: Material, found: Sequence[Rung], agreed: Sequence[Agreement]) -> Table:
-    by_epoch = {one.epoch: one for one in agreed}
-    few = f"too few (n = {len(material.candidates)})"
+    by = {(one.objective, one.epoch): one for one in agreed}
+    several, names = material.are_several, material.objectives.names
     lines = [
         (
             str(rung.epochs),
             number(f"reached-{rung.epochs}", rung.reached),
             number(f"stopped-{rung.epochs}", rung.stopped),
-            "–" if rung.rank is None else number(f"rank-{rung.epochs}", rung.rank),
-            _agrees(by_epoch[rung.epochs]) if rung.epochs in by_epoch else few,
+            *([] if several else ["–" if rung.rank is None else number(f"rank-{rung.epochs}", rung.rank)]),
+            *(_agrees(material, by.get((name, rung.epochs))) for name in names),
         )
         for rung in found
     ]
-    headings = ("rung (epochs)", "reached it", "stopped there", "rank of the best one there", "rank correlation")
-    return Table("rungs", headings, lines)
+    correlations = [f"rank correlation, {name}" for name in names] if several else ["rank correlation"]
+    headings = ["rung (epochs)", "reached it", "stopped there", *([] if several else ["rank of the best one there"])]
+    return Table("rungs", [*headings, *correlations], lines)
 
 
-def _agrees(one: Agreement) -> Markup:
-    correlation = number(f"correlation-{one.epoch}", one.correlation, f"{one.correlation:.2f}")
+def _agrees(material: Material, one: Agreement | None) -> Markup | str:
+    if one is None:
+        return f"too few (n = {len(material.candidates)})"
+    name = f"correlation-{one.epoch}" + (f"-{one.objective}" if material.are_several else "")
+    correlation = number(name, one.correlation, f"{one.correlation:.2f}")
     return correlation + f" ({one.low:.2f} to {one.high:.2f}, n = {one.pairs:,})"
 
 
@@ -184,13 +198,15 @@ def _trust(material: Material, agreed: Sequence[Agreement]) -> Markup:
         "trials as their end does. Only finished trials have an end, and they are those that the rungs liked: among "
         "all trials the agreement may be better or worse."
     )
+    if material.are_several:
+        text += " A rung compares by all objectives at once; this looks at them one by one."
     if agreed:
         return Markup(text)
     few = "With {} finished there are too few to tell whether a rung orders trials as their end does. "
     return Markup(few).format(plural(len(material.candidates), "trial")) + text
 
 
-def _agreement_chart(agreed: Sequence[Agreement], epochs: Sequence[int]) -> Chart:
+def _agreement_chart(material: Material, agreed: Sequence[Agreement], epochs: Sequence[int]) -> Chart:
     frame = pd.DataFrame([asdict(one) for one in agreed])
     frame["is_rung"] = frame["epoch"].isin(epochs)
     x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"))
@@ -200,11 +216,16 @@ def _agreement_chart(agreed: Sequence[Agreement], epochs: Sequence[int]) -> Char
 
     base = rows("agreement").encode(x=x)
     tooltip = told(epoch="epoch:Q", correlation="correlation:Q", low="low:Q", high="high:Q", trials="pairs:Q")
+    dots = "best"
+    if material.are_several:
+        names = list(dict.fromkeys(frame["objective"]))
+        base = base.encode(color=alt.Color("objective:N", scale=alt.Scale(domain=names)))
+        tooltip, dots = [*told(objective="objective:N"), *tooltip], "estimate"
     drawn = alt.layer(
         rows("zero").mark_rule(style="guide").encode(y=y("zero")),
         base.mark_area(style="right", opacity=0.18).encode(y=y("low"), y2="high"),
         base.mark_line(style="estimate").encode(y=y("correlation")),
-        base.mark_point(style="best", filled=True, size=80)
+        base.mark_point(style=dots, filled=True, size=80)
         .transform_filter("datum.is_rung")
         .encode(y=y("correlation"), tooltip=tooltip),
     )

@@ -67,8 +67,7 @@ class Material:
 
     def values(self, metric: str) -> pd.Series:
         """A metric at each trial's best epoch, by the trial's number; missing where it is not finite."""
-        values = pd.to_numeric(self.trials[f"metric_{metric}"], errors="coerce").astype(float)
-        return values.where(values.abs() != float("inf")).set_axis(self.trials["number"])
+        return finite(self.trials[f"metric_{metric}"]).set_axis(self.trials["number"])
 
     @property
     def max_epochs(self) -> int | None:
@@ -123,8 +122,13 @@ def read(run_directory: Place) -> Material:
 def _with_value(table: pa.Table, run: Run) -> pd.DataFrame:
     # An int that does not apply stays missing, and the others stay whole.
     frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
-    value = pd.to_numeric(frame[f"metric_{run.metric}"], errors="coerce").astype(float)
-    return frame.assign(value=value.where(value.abs() != float("inf")))
+    return frame.assign(value=finite(frame[f"metric_{run.metric}"]))
+
+
+def finite(values: pd.Series) -> pd.Series:
+    """Values of a metric as floats; missing where one is not finite."""
+    found = pd.to_numeric(values, errors="coerce").astype(float)
+    return found.where(found.abs() != float("inf"))
 
 
 def _predictions(run_directory: Place) -> pd.DataFrame | None:

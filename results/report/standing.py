@@ -9,7 +9,7 @@ from markupsafe import Markup
 from results import pareto
 from results.places import places
 from results.report.blocks import Text, listed
-from results.report.material import Material
+from results.report.material import Material, finite
 
 _EXPLAINED = (
     "Trials are compared by their best {} so far: all of them at the first epoch at which early stopping ended one, "
@@ -21,14 +21,6 @@ _EXPLAINED = (
 def explained(material: Material) -> Text:
     """How a page says what `standings` does."""
     return Text(Markup(_EXPLAINED).format(listed(material.objectives.names)))
-
-
-def first_alone(material: Material) -> list[Text]:
-    """What a section must say that looks at one objective of several."""
-    if not material.are_several:
-        return []
-    said = "There are several objectives, and early stopping compared trials by all of them; below it is {} alone."
-    return [Text(Markup(said).format(material.metric))]
 
 
 def standings(material: Material) -> pd.DataFrame:
@@ -72,8 +64,8 @@ def _curves(material: Material) -> dict[int, dict[int, tuple[float, ...]]]:
     """The objectives as costs, by trial and by epoch; what is not finite is left out."""
     found: dict[int, dict[int, tuple[float, ...]]] = {}
     objectives = material.objectives
-    columns = [pd.to_numeric(material.epochs[f"metric_{name}"], errors="coerce") for name in objectives.names]
+    columns = [finite(material.epochs[f"metric_{name}"]) for name in objectives.names]
     for number, epoch, *values in zip(material.epochs["number"], material.epochs["epoch"], *columns, strict=True):
-        if all(map(math.isfinite, values)):
-            found.setdefault(int(number), {})[int(epoch)] = objectives.costs(tuple(map(float, values)))
+        if not any(map(math.isnan, values)):
+            found.setdefault(int(number), {})[int(epoch)] = objectives.costs(tuple(values))
     return found

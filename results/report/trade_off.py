@@ -20,7 +20,7 @@ from results.report.charts import (
     thinned,
     told,
 )
-from results.report.material import Material
+from results.report.material import Material, finite
 
 _SIZE = Objective("num_parameters", "min")
 _MOST_POINTS = 800
@@ -68,8 +68,7 @@ def _frame(material: Material, wanted: Sequence[Objective]) -> pd.DataFrame:
     """The trials that have values of these metrics, in their columns of trials.parquet."""
     columns = [_column(one) for one in wanted]
     frame = material.trials[["number", "state", *columns]]
-    values = frame[columns].apply(pd.to_numeric, errors="coerce").astype(float)
-    frame = frame.assign(**values.where(values.abs() != float("inf")))
+    frame = frame.assign(**{column: finite(frame[column]) for column in columns})
     return frame[frame["state"].isin(["finished", "stopped"])].dropna(subset=columns).reset_index(drop=True)
 
 
