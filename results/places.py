@@ -13,7 +13,7 @@ Places = NDArray[np.float64]
 def places(
     curves: Sequence[Mapping[int, tuple[float, ...]]], are_whole: Sequence[bool], num_objectives: int = 1
 ) -> Places:
-    """Where each trial stands, from 0 for the worst to 1 for the best; -1 for one that has reported nothing.
+    """Where each trial stands, from 0 for the worst to 1 for the best; nan for one that has reported nothing.
 
     Trials are compared by the best that they had so far: all of them at the earliest epoch at which one stands or
     ended, then those that came further at the next such epoch, and so on, the whole ones at last in the end. Each time
@@ -42,7 +42,7 @@ def places(
             so_far = min(so_far, reported)
         costs[row, column:] = so_far
     reached = np.array([bisect_left(marks, last) if curve else -1 for last, curve in zip(lasts, curves, strict=True)])
-    found = np.full((len(curves), num_objectives), -1.0)
+    found = np.full((len(curves), num_objectives), math.nan)
     for column in range(len(marks)):
         here = np.flatnonzero(reached >= column)
         for objective in range(num_objectives):

@@ -32,6 +32,7 @@ class Abilities:
         learns: Whether what earlier runs found moves it.
         objectives: Whether it can search for several objectives.
         constraints: Whether constraints may be; one that does not learn has no use for them, and may have them.
+        reports: Whether it learns from all that is reported; else from finished trials alone.
         remembers: Whether it keeps notes with its trials, which the log does not have: they are made again from it.
         packages: What it needs besides Optuna.
     """
@@ -42,6 +43,7 @@ class Abilities:
     learns: bool = False
     objectives: bool = True
     constraints: bool = True
+    reports: bool = False
     remembers: bool = False
     packages: tuple[str, ...] = ()
 
@@ -49,8 +51,8 @@ class Abilities:
 # As measured with Optuna 5.0; what is drawn at random there is refused here. A generation of NSGA can't take in a trial
 # that none of its own has brought forth.
 SAMPLERS: Mapping[str, Abilities] = {
-    "tpe": Abilities(conditions=True, learns=True),
-    "gp": Abilities(conditions=False, learns=True, packages=("torch", "scipy")),
+    "tpe": Abilities(conditions=True, learns=True, reports=True),
+    "gp": Abilities(conditions=False, learns=True, reports=True, packages=("torch", "scipy")),
     "cmaes": Abilities(
         conditions=False,
         choices=False,
@@ -149,13 +151,15 @@ def made(
         study_seed: Of a sequence that goes on from suggestion to suggestion.
         is_known: Whether a configuration is not worth being suggested again, for TPE, which then draws another one.
         applying: Of all that a sampler has drawn, what applies, for TPE.
-        reports: What trials have reported that the study does not tell of, for TPE: see there. No other looks at it.
+        reports: What trials have reported that the study does not tell of, see `search.seen`; for those that learn from
+            it.
         sources: Trials of earlier runs, for CMA-ES (Nomura et al. 2021, "Warm Starting CMA-ES for Hyperparameter
             Optimization"), which does not look at others' trials by itself; the other samplers find them in the study.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
+    from search.gp_sampler import ReportedGPSampler
     from search.tpe import FreshTPESampler
 
     given = arguments(settings)
@@ -167,7 +171,7 @@ def made(
             return samplers.QMCSampler(seed=study_seed, **given)
         kinds: dict[str, Any] = {
             "tpe": partial(FreshTPESampler, is_known, applying, reports),
-            "gp": samplers.GPSampler,
+            "gp": partial(ReportedGPSampler, reports),
             "random": samplers.RandomSampler,
             "grid": samplers.RandomSampler,
             "nsga2": samplers.NSGAIISampler,

@@ -24,7 +24,7 @@ class Suggester:
 
     Each is drawn with a seed of its own, made from the study's seed and the trial's number: a suggestion depends on
     those two and on what is known so far, not on how often the process was restarted. Known is how trials have ended,
-    and to TPE also what those have reported that are running, unless the search is deterministic.
+    and to some samplers also what those have reported that are running, unless the search is deterministic.
 
     Args:
         study: Its space, sampler and objective.
@@ -36,6 +36,7 @@ class Suggester:
     def __init__(self, study: Study, run: Run, untold: Collection[int] = ()) -> None:
         self._settings = study.sampler
         self._space = study.space
+        self._takes_reports = samplers.SAMPLERS[study.sampler.name].reports
         self._has_conditions = any(parameter.when for parameter in study.space.parameters.values())
         self._run, self._study, self._untold = run, study, untold
         self.optuna_study = _empty(study)
@@ -113,7 +114,7 @@ class Suggester:
     def _known_reports(self, number: int) -> dict[int, dict[int, tuple[float, ...]]]:
         """What the suggestion of this number knows that Optuna has no place for."""
         # In a population a trial reports of other configurations than the one that was suggested.
-        if self._settings.name != "tpe" or self._settings.deterministic or self._study.early_stop.name == "pbt":
+        if not self._takes_reports or self._settings.deterministic or self._study.early_stop.name == "pbt":
             return dict(self._told)
         running = {len(self._earlier) + n: self._reported(self._run.trials[n], number) for n in self._trials}
         return self._told | {n: reported for n, reported in running.items() if reported}
@@ -129,13 +130,13 @@ class Suggester:
         }
 
     def _note(self, number: int, ended: Trial) -> None:
-        """Keep the curve of the trial of this number, for TPE: of several objectives Optuna has no place for it.
+        """Keep the curve of the trial of this number: of several objectives Optuna has no place for it.
 
         Args:
             number: In the run.
             ended: Itself, or the one that it repeats.
         """
-        if self._settings.name == "tpe" and self._run.objectives.are_several and ended.state in ("finished", "stopped"):
+        if self._takes_reports and self._run.objectives.are_several and ended.state in ("finished", "stopped"):
             self._told[len(self._earlier) + number] = self._reported(ended)
 
     def suggest(self, number: int) -> dict[str, Value]:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Any, Literal
 
@@ -10,12 +10,10 @@ import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import TPESampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from results.places import places
 from search.gaussian_process import Floats, GaussianProcess
-from search.optuna_view import CONSTRAINTS
+from search.seen import Reports, Seen, seen
 
 # Where it draws known configurations so often in a row, it has come to its end: then one more repeat it is.
 _MOST_DRAWS = 10
@@ -31,20 +29,6 @@ _FEW = 32
 _STEPS, _NARROWEST, _WIDEST = 3, 0.01, 0.3
 # Then those of the most promising are moved on, so many times.
 _MOST_PROMISING, _ROUNDS = 3, 3
-
-
-class _Seen(Study):
-    """A study as its sampler is to see it: with these trials, whose values are to be large, and all else its own."""
-
-    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
-        vars(self).update(vars(study))
-        self._directions = [StudyDirection.MAXIMIZE] * len(study.directions)
-        self._seen = trials
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        return [trial for trial in self._seen if states is None or trial.state in states]
 
 
 class FreshTPESampler(TPESampler):
@@ -64,9 +48,7 @@ class FreshTPESampler(TPESampler):
         is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
             also what does not apply.
         applying: Of all that was drawn, by name, what applies.
-        reports: Of trials that the study does not tell it of, those that are running and, of several objectives, those
-            that were stopped: the objectives, by the numbers of the trials and by epoch; nothing that breaks a
-            constraint. Of other trials too, if the study does not have their curves.
+        reports: What trials have reported, see `search.seen`.
         seed: Of the suggestion.
         neighbour_every: Every so many suggestions, what is near the best competes; 0 for never; `auto` for every
             second one, and of several objectives for each.
@@ -78,7 +60,7 @@ class FreshTPESampler(TPESampler):
         self,
         is_known: Callable[[Mapping[str, Any]], bool],
         applying: Callable[[dict[str, Any]], dict[str, Any]],
-        reports: Mapping[int, Mapping[int, Sequence[float]]],
+        reports: Reports,
         *,
         seed: int,
         neighbour_every: int | Literal["auto"],
@@ -94,9 +76,9 @@ class FreshTPESampler(TPESampler):
     ) -> dict[str, Any]:
         """As the base class has it; what it draws at random, before it knows enough, is not looked at."""
         standing = self._standing(study)
-        seen = _Seen(study, [trial for trial, _ in standing]) if standing else study
+        shown = Seen(study, [trial for trial, _ in standing]) if standing else study
         for _ in range(_MOST_DRAWS):
-            drawn = super().sample_relative(seen, trial, search_space)
+            drawn = super().sample_relative(shown, trial, search_space)
             if not drawn or not self._is_known(drawn):
                 break
         every = _contests_every(len(study.directions)) if self._every == "auto" else self._every
@@ -105,45 +87,13 @@ class FreshTPESampler(TPESampler):
         return drawn
 
     def _standing(self, study: Study) -> list[tuple[FrozenTrial, float]]:
-        """The trials, and where they stand (see `places`); none if nobody is to be compared yet.
+        """The trials as they are to be seen, and where they stand; none if nobody is to be compared yet.
 
-        One that has reported is whole, and its values are its places: TPE takes no note of those that are running, and
-        has all that were stopped for worse than all that were not. Where it stands is, of several objectives, a matter
-        of how they are weighed: each time anew (Knowles 2006, "ParEGO"), so that one suggestion after another looks for
-        another part of the front.
+        Where one stands is, of several objectives, a matter of how they are weighed: each time anew (Knowles 2006,
+        "ParEGO"), so that one suggestion after another looks for another part of the front.
         """
-        trials = [trial for trial in study.get_trials(deepcopy=False) if self._is_known_of(trial)]
-        is_running = [trial.state == TrialState.RUNNING for trial in trials]
-        if len(trials) - sum(is_running) < self._least:
-            return []
-        signs = [1 if direction == StudyDirection.MINIMIZE else -1 for direction in study.directions]
-        curves = [
-            {epoch: tuple(sign * value for sign, value in zip(signs, values, strict=True)) for epoch, values in curve}
-            for curve in (self._curve(trial) for trial in trials)
-        ]
-        are_whole = [trial.state == TrialState.COMPLETE for trial in trials]
-        for_each = places(curves, are_whole, len(signs))
-        return [
-            (trial if is_to_come and place < 0 else _with_values(trial, values), place)
-            for trial, is_to_come, values, place in zip(
-                trials, is_running, for_each, _weighed(for_each, random.Random(self._seed)), strict=True
-            )
-        ]
-
-    def _is_known_of(self, trial: FrozenTrial) -> bool:
-        """Whether it runs, or has ended and is told of: one that was stopped may be told of by its reports alone."""
-        return trial.state not in (TrialState.FAIL, TrialState.WAITING) or trial.number in self._reports
-
-    def _curve(self, trial: FrozenTrial) -> Iterable[tuple[int, Sequence[float]]]:
-        """The epochs at which a trial has reported, and what; none if it broke a constraint."""
-        if trial.number in self._reports or trial.state == TrialState.RUNNING:
-            return self._reports.get(trial.number, {}).items()
-        if any(excess > 0 for excess in trial.system_attrs.get(CONSTRAINTS, ())):
-            return ()
-        if trial.intermediate_values:
-            return [(epoch, (value,)) for epoch, value in trial.intermediate_values.items()]
-        # One that an earlier run told of, without its curve, was always as good as in the end.
-        return [(0, trial.values)] if trial.values else ()
+        trials, for_each = seen(study, self._reports, self._least)
+        return list(zip(trials, _weighed(for_each, random.Random(self._seed)), strict=True)) if trials else []
 
     def _promising(
         self,
@@ -248,16 +198,6 @@ def _lies_in(trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -
     return all(search_space.get(name) == has for name, has in trial.distributions.items() if not has.single())
 
 
-def _with_values(trial: FrozenTrial, places: Floats) -> FrozenTrial:
-    changed = FrozenTrial.__new__(FrozenTrial)  # `copy` takes ten times as long, and there may be thousands
-    vars(changed).update(vars(trial))
-    # One that has nothing to say but that it broke a constraint: TPE reads that first.
-    has_place = places[0] >= 0
-    changed.state = TrialState.COMPLETE if has_place else TrialState.PRUNED
-    changed.values = places.tolist() if has_place else None
-    return changed
-
-
 def _those_that_tell(
     standing: Sequence[tuple[FrozenTrial, float]], search_space: Mapping[str, BaseDistribution]
 ) -> list[tuple[FrozenTrial, float]]:
@@ -278,7 +218,7 @@ def _weighed(places: Floats, chance: random.Random) -> list[float]:
     weights = np.array([chance.expovariate(1.0) for _ in range(places.shape[1])])
     behind = (1 - places) * weights / weights.sum()
     weighed = 1 - (behind.max(axis=1) + _REST * behind.sum(axis=1)) / (1 + _REST)
-    return [float(place) for place in np.where(places[:, 0] < 0, -1.0, weighed)]
+    return [float(place) for place in np.where(np.isnan(places[:, 0]), -1.0, weighed)]
 
 
 def _others(distribution: Any, value: Any, chance: random.Random) -> Iterator[Any]:

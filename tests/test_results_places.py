@@ -1,5 +1,7 @@
 """Where trials stand among all, that came to different numbers of epochs."""
 
+import math
+
 import pytest
 
 from results.places import places
@@ -37,5 +39,7 @@ def test_what_returned_early_is_whole() -> None:
 
 
 def test_what_never_reported_has_no_place() -> None:
-    assert placed(([], "stopped"), ([0.1], "whole"), ([], "running")) == [-1.0, 0.0, -1.0]
+    assert placed(([], "stopped"), ([0.1], "whole"), ([], "running")) == pytest.approx(
+        [math.nan, 0.0, math.nan], nan_ok=True
+    )
     assert placed() == []

@@ -56,12 +56,12 @@ def configurations(driver: Driver) -> list[Any]:
     return [dict(trial.config) for _, trial in sorted(driver.end().trials.items())]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_killed_search_goes_on_to_the_very_suggestions_of_the_whole_one(sampler: str, tmp_path: Path) -> None:
+def check_it_goes_on(sampler: str, tmp_path: Path, **sections: Any) -> None:
+    """Kill a search of the sampler halfway; resumed, it must come to the configurations of one that was not killed."""
     needs(sampler)
-    whole = Driver(study_of(sampler, tmp_path, name="whole"))
+    whole = Driver(study_of(sampler, tmp_path, name="whole", **sections))
     whole.train()
-    parted = Driver(study_of(sampler, tmp_path, name="parted"))
+    parted = Driver(study_of(sampler, tmp_path, name="parted", **sections))
     parted.train(most=whole.engine.run.study["budget"]["trials"] * 2 // 3)
     parted.log.close()
     again = Driver(parted.study, past=open_run(parted.study.run_directory))
@@ -70,6 +70,17 @@ def test_a_killed_search_goes_on_to_the_very_suggestions_of_the_whole_one(sample
     assert configurations(again) == found
     for config in found:
         whole.study.space.check(config)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_killed_search_goes_on_to_the_very_suggestions_of_the_whole_one(sampler: str, tmp_path: Path) -> None:
+    check_it_goes_on(sampler, tmp_path)
+
+
+@pytest.mark.parametrize("sampler", [name for name, can in SAMPLERS.items() if can.reports])
+def test_what_it_knew_of_running_and_stopped_trials_too(sampler: str, tmp_path: Path) -> None:
+    early_stop = {"name": "asha", "grace_epochs": 1, "max_epochs": 4, "reduction": 2}
+    check_it_goes_on(sampler, tmp_path, early_stop=early_stop, budget={"trials": 10})
 
 
 @pytest.mark.parametrize(

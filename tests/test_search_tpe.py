@@ -296,7 +296,7 @@ def test_of_several_objectives_a_trial_has_a_place_for_each() -> None:
         {},
     ]
     for_each = places(curves, [True, False, True, False], 2)
-    assert for_each.tolist() == [[1.0, 0.5], [0.5, 1.0], [0.0, 0.0], [-1.0, -1.0]]
+    assert for_each[:3].tolist() == [[1.0, 0.5], [0.5, 1.0], [0.0, 0.0]] and np.isnan(for_each[3]).all()
     for seed in range(20):
         weighed = _weighed(for_each, random.Random(seed))
         assert weighed[3] == -1.0 and 0 <= weighed[2] < min(weighed[:2]) and max(weighed) <= 1
@@ -312,7 +312,7 @@ def test_of_several_objectives_a_trial_has_a_place_for_each() -> None:
 
 
 def test_one_objective_has_all_the_weight() -> None:
-    assert _weighed(np.array([[0.25], [-1.0], [1.0]]), random.Random(0)) == pytest.approx([0.25, -1.0, 1.0])
+    assert _weighed(np.array([[0.25], [np.nan], [1.0]]), random.Random(0)) == pytest.approx([0.25, -1.0, 1.0])
 
 
 def test_a_choice_of_one_changes_nothing(tmp_path: Path) -> None:
