@@ -573,9 +573,22 @@ def test_each_of_several_objectives_has_its_own_importances(reports: Callable[[s
     assert shares["score"].idxmax() == "rate" and set(shares["num_parameters"].nlargest(2).index) == {"width", "model"}
     axes = {row["axis"] for row in charts["parallel"].spec["datasets"]["axes"]}
     assert {"score, best", "num_parameters, best", "rate", "width"} <= axes
-    sizes = charts["slice_num_parameters_width"].spec["datasets"]["trials"]
+    sizes = charts["slice_2_width"].spec["datasets"]["trials"]
     assert {row["value"] for row in sizes} == {1000.0 * row["x"] for row in sizes}
-    assert "slice_score_rate" in charts and (run / "figures" / "slice_score_rate.png").exists()
+    assert "slice_rate" in charts and (run / "figures" / "slice_2_width.png").exists()
+
+
+def test_objectives_may_have_any_names(tmp_path: Path) -> None:
+    def renamed(config: Mapping[str, Any], epoch: int, chance: random.Random) -> dict[str, Any]:
+        found = both_wanted(config, epoch, chance)
+        return {"../val/score": found["score"], EVIL: found["num_parameters"]}
+
+    objective = [{"metric": "../val/score", "mode": "max"}, {"metric": EVIL, "mode": "min"}]
+    run = Search(40, metrics=renamed, study=study(objective=objective)).write(tmp_path / "run")
+    written = write_report(run)
+    assert "slice_2_width" in {name.removesuffix(".png") for name in written.names}
+    assert sorted(written.names) == sorted(path.name for path in (run / "figures").iterdir())
+    assert EVIL not in (run / "report.html").read_text()
 
 
 def test_each_of_several_objectives_says_whether_rungs_foretold_it(reports: Callable[[str], Path]) -> None:

@@ -149,7 +149,9 @@ def _slice(material: Material, parameter: Parameter, objective: Objective, axis:
     applies = int(parameter.values.notna().sum())
     note = "" if applies == len(parameter.values) else f"Applies to {applies:,} of {len(parameter.values):,} trials."
     note += is_drawn_of(len(points), len(frame), "trials")
-    name = f"slice_{objective.metric}_{parameter.name}" if material.are_several else f"slice_{parameter.name}"
+    place = material.objectives.each.index(objective) + 1
+    # A metric's name may hold what no file's may.
+    name = f"slice_{parameter.name}" if place == 1 else f"slice_{place}_{parameter.name}"
     return chart(name, parameter.name, note.strip(), drawn, {"trials": points}, height=210, width=420)
 
 
