@@ -2,13 +2,18 @@
 
 from typing import Any
 
+import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from results.places import Places
 from search.optuna_view import CONSTRAINTS
 from search.seen import Reports, Seen, seen
+
+# The cost of a suggestion grows with the cube: with so many it is two seconds.
+_MOST = 500
 
 
 class ReportedGPSampler(GPSampler):
@@ -43,7 +48,8 @@ class ReportedGPSampler(GPSampler):
         all_ = study.get_trials(deepcopy=False)
         if not any(self._was_stopped(trial) for trial in all_):
             return study
-        trials, _ = seen(study, self._reports, self._least, also_infeasible=True)
+        trials, stand = seen(study, self._reports, self._least, also_infeasible=True)
+        trials = _those_that_tell(trials, stand)
         if any(CONSTRAINTS in trial.system_attrs for trial in trials):
             trials = [_bounded(trial, all_[trial.number], len(study.directions)) for trial in trials]
         return Seen(study, trials) if trials else study
@@ -54,6 +60,16 @@ class ReportedGPSampler(GPSampler):
             return bool(trial.intermediate_values)
         # Of several objectives Optuna is told that a stopped trial failed: see `Suggester`.
         return trial.state == TrialState.FAIL and bool(self._reports.get(trial.number))
+
+
+def _those_that_tell(trials: list[FrozenTrial], stand: Places) -> list[FrozenTrial]:
+    """The best, by their places for all objectives together, and of the others the latest, half and half."""
+    if len(trials) <= _MOST:
+        return trials
+    ranked = np.argsort(-np.nan_to_num(stand, nan=-1.0).mean(axis=1), kind="stable")
+    best = set(ranked[: _MOST // 2].tolist())
+    latest = [index for index in reversed(range(len(trials))) if index not in best][: _MOST // 2]
+    return [trials[index] for index in sorted([*best, *latest])]
 
 
 def _bounded(trial: FrozenTrial, itself: FrozenTrial, num_objectives: int) -> FrozenTrial:

@@ -98,6 +98,18 @@ def test_a_trial_is_as_good_as_its_place() -> None:
     assert study.trials[3].state == TrialState.RUNNING and study.trials[0].value == 0.9
 
 
+def test_of_very_many_the_best_and_the_latest_are_told() -> None:
+    study = new_study(direction="maximize")
+    values = [*range(800, 0, -1), *range(801, 1001)]
+    study.add_trials([ended(TrialState.PRUNED, value / 1000, float(value)) for value in values])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shown = ReportedGPSampler({}, seed=0, n_startup_trials=3)._shown(study).get_trials(deepcopy=False)
+    numbers = [trial.number for trial in shown]
+    assert numbers == [*range(50), *range(550, 1000)], "the best 250, and of the others the latest 250"
+    assert shown[-1].values == [1.0] and shown[0].values == [pytest.approx(799 / 999)]
+
+
 def test_of_bounds_is_known_what_has_ended() -> None:
     study = new_study(direction="maximize")
     study.add_trial(ended(TrialState.COMPLETE, 0.1, 0.9, **{CONSTRAINTS: [1.0]}))
