@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from results.places import Places
+from results.comparison import Places
 from search.optuna_view import CONSTRAINTS
 from search.seen import Reports, Seen, seen
 
@@ -23,6 +23,8 @@ class ReportedGPSampler(GPSampler):
     it is told where all trials stand among each other. As long as none was stopped, it is told what they came to: that
     says more.
 
+    It is for one suggestion: what it is told of is looked up once.
+
     Args:
         reports: What trials have reported, see `search.seen`.
         seed: Of the suggestion.
@@ -35,14 +37,15 @@ class ReportedGPSampler(GPSampler):
         self._reports, self._least = reports, n_startup_trials
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """As the base class has it."""
-        return super().infer_relative_search_space(self._shown(study), trial)
+        """As the base class has it; Optuna asks for this first."""
+        self._known = self._shown(study)
+        return super().infer_relative_search_space(self._known, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the base class has it."""
-        return super().sample_relative(self._shown(study), trial, search_space)
+        return super().sample_relative(self._known, trial, search_space)
 
     def _shown(self, study: Study) -> Study:
         all_ = study.get_trials(deepcopy=False)

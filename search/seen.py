@@ -7,7 +7,7 @@ from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from results.places import Places, places
+from results.comparison import Places, places
 from search.optuna_view import CONSTRAINTS
 
 # The objectives that trials have reported, by the numbers of the trials and by epoch.
@@ -46,8 +46,8 @@ def seen(
             sampler that looks at constraints by itself; else it has no place.
 
     Returns:
-        The trials, none if nobody is to be compared; and their places, (trials, objectives), see `results.places`. One
-        that has none (nan) is still to report, and runs, or has nothing to say but that it broke a constraint.
+        The trials, none if nobody is to be compared; and their places, (trials, objectives), see `results.comparison`.
+        One that has none (nan) is still to report, and runs, or has nothing to say but that it broke a constraint.
     """
     trials = [trial for trial in study.get_trials(deepcopy=False) if _is_known_of(trial, reports)]
     is_running = [trial.state == TrialState.RUNNING for trial in trials]

@@ -79,8 +79,8 @@ def seen_by(study: optuna.Study, reports: Mapping[int, Any]) -> list[tuple[Trial
         warnings.simplefilter("ignore")
         sampler = ReportedGPSampler(reports, seed=0, n_startup_trials=3)
         found = sampler._shown(study).get_trials(deepcopy=False)
-        suggested = sampler.sample_relative(study, study.ask()._get_latest_trial(), dict(SPACE))
-    assert set(suggested) == set(SPACE)
+        study.sampler = sampler
+        assert set(study.ask().relative_params) == set(SPACE)
     return [(trial.state, None if trial.state == TrialState.RUNNING else trial.values) for trial in found]
 
 

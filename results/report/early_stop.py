@@ -90,7 +90,8 @@ def _without_rungs(material: Material) -> Markup:
 
 
 def _rung(material: Material, epochs: int, all_: Sequence[int]) -> Rung:
-    trials, best = material.trials, material.candidates["number"]
+    trials = material.trials
+    best = None if material.are_several or not material.ranking else material.ranking[0]
     at_rung = material.epochs[material.epochs["epoch"] == epochs].drop_duplicates("number", keep="last")
     values = at_rung.set_index("number")["value"].dropna()
     ranks = values.rank(ascending=material.mode == "min", method="min")
@@ -99,9 +100,7 @@ def _rung(material: Material, epochs: int, all_: Sequence[int]) -> Rung:
         epochs=epochs,
         reached=int((trials["epochs"] >= epochs).sum()),
         stopped=int((stopped_at == epochs).sum()),
-        rank=int(ranks[best.iloc[0]])
-        if len(best) and not material.are_several and best.iloc[0] in ranks.index
-        else None,
+        rank=None if best is None or best not in ranks.index else int(ranks[best]),
     )
 
 
@@ -110,11 +109,8 @@ def agreement(material: Material) -> list[Agreement]:
     found = []
     for objective in material.objectives.names:
         ends = material.values(objective).loc[list(material.ranking)]
-        values = finite(material.epochs[f"metric_{objective}"])
-        known = material.epochs.assign(value=values)[material.epochs["number"].isin(ends.index)].dropna(
-            subset=["value"]
-        )
-        for epoch, group in known.groupby("epoch"):
+        reported = material.epochs.assign(value=finite(material.epochs[f"metric_{objective}"])).dropna(subset=["value"])
+        for epoch, group in reported[reported["number"].isin(ends.index)].groupby("epoch"):
             there = group.drop_duplicates("number", keep="last").set_index("number")["value"]
             correlation = float(there.rank().corr(ends.loc[there.index].rank()))
             if len(there) >= _FEWEST_PAIRS and correlation == correlation:  # else all are equal

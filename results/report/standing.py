@@ -7,24 +7,26 @@ import pandas as pd
 from markupsafe import Markup
 
 from results import pareto
-from results.places import places
+from results.comparison import places
 from results.report.blocks import Text, listed
 from results.report.material import Material, finite
 
-_EXPLAINED = (
-    "Trials are compared by their best {} so far: all of them at the first epoch at which early stopping ended one, "
-    "those that came further at the next such epoch again, among themselves, and so on. Trials that failed, or that "
-    "the end of the search cut short, are left out."
+_LEFT_OUT = "Trials that failed, or that the end of the search cut short, are left out."
+_BY_EPOCH = (
+    " so far: all of them at the first epoch at which early stopping ended one, those that came further at the next "
+    "such epoch again, among themselves, and so on"
 )
 
 
 def explained(material: Material) -> Text:
     """How a page says what `standings` does."""
-    return Text(Markup(_EXPLAINED).format(listed(material.objectives.names)))
+    how = "" if material.given_up.empty else _BY_EPOCH
+    said = Markup("Trials are compared by their best {}{}. {}")
+    return Text(said.format(listed(material.objectives.names), how, _LEFT_OUT))
 
 
 def standings(material: Material) -> pd.DataFrame:
-    """Where each comparable trial stands among all, from 0 for the worst to 1 for the best: see `results.places`.
+    """Where each comparable trial stands among all, from 0 for the worst to 1 for the best: see `results.comparison`.
 
     A value after two epochs and one after eighteen can't be compared, and the finished trials alone are few. So trials
     are compared as TPE compares them.

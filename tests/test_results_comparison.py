@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from results.places import places
+from results.comparison import places
 
 
 def placed(*curves: tuple[list[float], str], sign: int = 1) -> list[float]:
