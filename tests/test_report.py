@@ -25,6 +25,7 @@ from results import RunError
 from results.intervals import rank_correlation, wilson
 from results.objectives import Objective
 from results.report import sections_of, timeline, write_report
+from results.report.blocks import shown as shown_as
 from results.report.charts import log_ticks, metric_axis, thinned
 from results.report.importance import importance
 from results.report.material import read
@@ -640,6 +641,12 @@ def test_thinning_keeps_the_ends_and_what_must_stay() -> None:
     assert thinned(frame, 10)["x"].tolist()[::9] == [0, 999]
     kept = thinned(frame, 10, frame["x"].isin([3, 500]))["x"].tolist()
     assert len(kept) == 10 and {3, 500} <= set(kept) and kept == sorted(kept)
+
+
+def test_figures_are_written_as_people_read_them() -> None:
+    figures = [0.0, 0.98765, 61.25, 250.0, 250.5, 60_000.0, 12_345.6, 1e15, -math.inf, math.nan, 7, None]
+    said = ["0.0000", "0.9877", "61.2500", "250", "250.5", "60,000", "1.235e+04", "1e+15", "-inf", "–", "7", "–"]
+    assert list(map(shown_as, figures)) == said
 
 
 def test_the_interval_of_a_rank_correlation() -> None:

@@ -8,6 +8,8 @@ from markupsafe import Markup, escape
 
 # Between a figure and its unit no line ends.
 _SPACE = "\N{NO-BREAK SPACE}"
+# Beyond it a float is hardly a count.
+_MOST_COUNTED = 1e12
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,14 @@ def listed(words: Sequence[str]) -> Markup:
 
 
 def shown(value: Any) -> str:
-    """A figure that was measured, as people read it: four decimals where that is enough, else four digits."""
+    """A figure that was measured, as people read it: four decimals where that is enough, else four digits.
+
+    A large count is whole, also where a table has it as a float.
+    """
     if value is None or value != value:
         return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
+    if isinstance(value, int) or (100 <= abs(value) < _MOST_COUNTED and value == int(value)):
+        return f"{int(value):,}"
     return f"{value:.4f}" if 0.01 <= abs(value) < 100 or value == 0 else f"{value:.4g}"
 
 
