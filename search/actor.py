@@ -13,6 +13,7 @@ import ray
 from ray import tune
 
 from cluster.imports import no_collection
+from cluster.reaper import share_fate
 from search import trial_log, workloads
 from search.clean_slate import CleanSlate
 from search.session import Failed, Session, Terms
@@ -51,6 +52,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], *, terms: Terms, data: Any) -> None:
         """Get ready for any trial of the study."""
+        share_fate()
         self._terms, self._data = terms, data
         self._together: DataParallel | None = None
         with no_collection():

@@ -5,6 +5,7 @@ import random
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any
 
 
@@ -22,6 +23,7 @@ class CleanSlate:
         self._path = list(sys.path)
         self._warnings = list(warnings.filters)
         self._had_torch = "torch" in sys.modules
+        self._children = set(_children())
 
     def wipe(self, seed: int) -> None:
         """Bring the process back to what it was, with every global source of randomness at `seed`."""
@@ -49,6 +51,9 @@ class CleanSlate:
         threads = [t for t in threading.enumerate() if t not in before and t.is_alive() and not _is_ours(t)]
         if threads:
             return f"the trial left a thread behind: {threads[0].name}"
+        children = [name for pid, name in _children().items() if pid not in self._children]
+        if children:
+            return f"the trial left a process behind: {children[0]}"
         if "torch" in sys.modules and _has_global_hooks():
             return "the trial left a global hook of torch behind"
         return None
@@ -57,6 +62,31 @@ class CleanSlate:
 def _is_ours(thread: threading.Thread) -> bool:
     # Ray starts threads of its own when it needs them; they come and go without any trial's doing.
     return thread.name.startswith(("ray", "asyncio", "ThreadPoolExecutor")) and thread.daemon
+
+
+def _children() -> dict[int, str]:
+    """The processes that this one has started and that run, by their ids, and what they are called."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return {}  # to know that takes no time, and a look at all processes of a large machine does
+    except AttributeError:
+        pass  # not every system has it
+    import psutil
+
+    # What multiprocessing itself starts once and keeps is nobody's work.
+    kept = {_id_of("resource_tracker", "_pid"), _id_of("forkserver", "_forkserver_pid")}
+    found = {}
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.pid not in kept and child.status() != psutil.STATUS_ZOMBIE:
+                found[child.pid] = child.name()
+    return found
+
+
+def _id_of(helper: str, attribute: str) -> int | None:
+    module = sys.modules.get(f"multiprocessing.{helper}")
+    return getattr(getattr(module, f"_{helper}", None), attribute, None)
 
 
 def _wipe_torch(torch: Any, num_threads: int, seed: int) -> None:

@@ -24,6 +24,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.reaper import share_fate
 from search import workloads
 from search.clean_slate import CleanSlate
 from search.deaths import Deaths
@@ -274,6 +275,7 @@ class _Crew:
 
 def _work(crew: dict[str, Any]) -> None:
     """One worker: trains one trial after another with the others, until there is none left."""
+    share_fate()
     terms, mailbox = crew["terms"], crew["mailbox"]
     rank = ray.train.get_context().get_world_rank()
     train, data = workloads.find(terms.workload), ray.get(crew["data"][0])

@@ -125,9 +125,13 @@ def why_none(run: Run) -> str:
             "were known to break one and not trained; loosen the constraints, or change the space"
         )
     if failed > stopped:
-        errors = [trial.error or "" for trial in run.trials.values() if trial.state == "failed"]
+        ended = [trial for trial in run.trials.values() if trial.state == "failed"]
+        errors = [trial.error or "" for trial in ended]
         commonest = max(set(errors), key=errors.count)
-        return f"no trial succeeded: {failed} failed, {errors.count(commonest)} of them with: {commonest}"
+        why = f"no trial succeeded: {failed} failed, {errors.count(commonest)} of them with: {commonest}"
+        if any(trial.log_tail for trial in ended):
+            why += "; digitsearch report shows the end of what they printed"
+        return why
     return (
         f"no trial had the whole budget of epochs: {stopped} were stopped or cut off, {failed} failed; resume with "
         "more budget.trials or budget.wall (what it cut off goes on), or begin anew with fewer early_stop.max_epochs"

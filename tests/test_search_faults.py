@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 from ray import tune
 
@@ -86,6 +87,25 @@ def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
     assert kept and kept == [epoch.epoch for epoch in before.trials[0].epochs], "no reported epoch is trained again"
 
 
+def test_what_trials_have_started_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    def scripts() -> set[int]:
+        asleep = {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "sleep"}
+        return asleep & set(processes_of(driver.pid))
+
+    search = Search(tmp_path, SLEEPER.replace("sleeps", "waits_for_a_script"))
+    driver = begun(search, 5)
+    deadline = time.monotonic() + 20
+    while not scripts():
+        assert time.monotonic() < deadline
+    driver.kill()
+    driver.communicate(timeout=10)
+    while scripts() and time.monotonic() < deadline + 20:
+        time.sleep(0.1)
+    left = scripts()
+    kill_everything(driver)
+    assert not left
+
+
 @pytest.mark.chaos
 def test_a_third_signal_breaks_off(tmp_path: Path) -> None:
     search = Search(tmp_path, SLEEPER.replace("workloads_for_tests:sleeps", "workloads_for_tests:has_long_epochs"))
@@ -125,16 +145,16 @@ def test_the_tail_of_a_failed_trials_log_is_kept(cluster: None, tmp_path: Path) 
 
 
 def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: Path) -> None:
-    # What the first two leave can't be put back, and another process follows each; what the third leaves can.
-    ways = [{"x": x} for x in (0.9, 0.5, 0.1, 0.2)]
+    # What the first three leave can't be put back, and another process follows each; what the fourth leaves can.
+    ways = [{"x": x} for x in (0.9, 0.7, 0.5, 0.1, 0.2)]
     study = made(
         tmp_path, "", workload="workload_that_spoils:spoils_its_process", sampler={"known": ways},
-        resources={"concurrent": 1},
+        resources={"concurrent": 1}, budget={"trials": len(ways)},
     )  # fmt: skip
     frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
     assert set(frame["state"]) == {"finished"} and set(frame["attempts"]) == {1}
-    assert frame["param_x"].tolist() == [0.9, 0.5, 0.1, 0.2]
-    assert frame["metric_fresh"].tolist() == [1] * 4, "a trial found what another had left"
+    assert frame["param_x"].tolist() == [0.9, 0.7, 0.5, 0.1, 0.2]
+    assert frame["metric_fresh"].tolist() == [1] * 5, "a trial found what another had left"
 
 
 @pytest.mark.chaos

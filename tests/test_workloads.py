@@ -16,11 +16,13 @@ from typing import Any
 
 import jsonschema
 import pandas as pd
+import psutil
 import pytest
 
 from results import Run, RunError, open_run
 from search import NoTrialSucceeded, Study, StudyError, UsageError, load_study, resume, run, show, workloads
 from search.reading import read_digits
+from search.session import Unwind
 from search.skeletons import write_workload
 from spaces import Choice, Int, Parameter, Space, Value
 from trainables import ModelError, Save, Trial
@@ -284,7 +286,7 @@ def test_a_trial_of_an_example_that_goes_on_is_as_one_that_was_never_stopped(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("example", ["plain_pytorch", "no_network", "lightning"])
+@pytest.mark.parametrize("example", ["plain_pytorch", "no_network", "lightning", "script"])
 def test_an_example_runs_from_a_folder_of_its_own(example: str, type_in: Typed, tmp_path: Path) -> None:
     if example == "lightning":
         pytest.importorskip("lightning", reason="lightning is not installed")
@@ -292,7 +294,27 @@ def test_an_example_runs_from_a_folder_of_its_own(example: str, type_in: Typed, 
     (study,) = tmp_path.glob("*.yaml")
     typed = type_in("run", study.name)
     assert (typed.returncode, typed.stderr) == (0, "")
-    assert_is_whole(tmp_path / "runs" / study.stem, has_checkpoint=True)
+    assert_is_whole(tmp_path / "runs" / study.stem, has_checkpoint=example != "script")
+
+
+def test_a_script_ends_where_its_function_does_and_fails_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scripts() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if str(module.SCRIPT) in child.cmdline()]
+
+    def report(metrics: Mapping[str, float], save: Save | None = None) -> None:
+        found.append(metrics["loss"])
+        assert len(scripts()) == 1
+        if len(found) == 2:
+            raise Unwind
+
+    monkeypatch.syspath_prepend(EXAMPLES / "script")
+    module, found = importlib.import_module("script"), list[float]()
+    trial = Trial(None, seed=3, device="cpu", num_threads=1, max_epochs=1_000_000, report=report)
+    with pytest.raises(Unwind):
+        module.train({"learning_rate": 0.1, "momentum": 0.5}, trial)
+    assert len(found) == 2 and found[0] != found[1] and not scripts()
+    with pytest.raises(RuntimeError, match=r"fit\.py must end with exit code 0, got 2"):
+        module.train({"no_such_option": 1}, trial)
 
 
 # Stands before the example's own function, and says what the trial's process has imported by its end.

@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 import threading
 import time
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from trainables import Trial
@@ -23,6 +25,7 @@ def spoils_its_process(config: Mapping[str, Any], trial: Trial) -> None:
         "SPOILT" not in os.environ,
         not os.getcwd().endswith("spoilt"),
         not any(thread.name == "spoiler" for thread in threading.enumerate()),
+        not psutil.Process().children(),
         not torch.nn.modules.module._global_forward_hooks,
         torch.is_grad_enabled(),
         random.random() == random.Random(trial.seed).random(),
@@ -38,7 +41,9 @@ def spoils_its_process(config: Mapping[str, Any], trial: Trial) -> None:
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     warnings.simplefilter("error")
-    if config["x"] > 0.6:
+    if config["x"] > 0.8:
+        subprocess.Popen(["sleep", "60"])
+    elif config["x"] > 0.6:
         threading.Thread(target=time.sleep, args=(60,), name="spoiler", daemon=True).start()
     elif config["x"] > 0.3:
         torch.nn.modules.module.register_module_forward_hook(lambda *_: None)

@@ -5,6 +5,7 @@ import math
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -62,6 +63,11 @@ def dies_once(config: Mapping[str, Any], trial: Trial) -> None:
             time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
         trial.report({"score": config["x"], "began_after": trial.epoch}, _save(str(epoch)))
+
+
+def waits_for_a_script(config: Mapping[str, Any], trial: Trial) -> None:
+    """Has a process of a process of its own to wait for."""
+    subprocess.run(["sh", "-c", "sleep 300; true"], check=True)
 
 
 def hangs(config: Mapping[str, Any], trial: Trial) -> None:
