@@ -6,11 +6,11 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
 from cluster.connect import listed
 from results import Place, Run, Trial
@@ -461,14 +461,18 @@ def rerun(found: Any, format_: str) -> str:
 
 def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A plain table for people; as wide as it needs to be."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    for line in lines:
-        table.add_row(*line)
-    text = io.StringIO()
-    Console(file=text, width=10_000, color_system=None, markup=False, emoji=False).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    # Rich's table would take a millisecond a line, and there may be ten thousand.
+    parts = [
+        part
+        for line in (headings, *lines)
+        for part in zip_longest(*(cell.splitlines() or [""] for cell in line), fillvalue="")
+    ]
+    widths = [max(map(cell_len, column)) for column in zip(*parts, strict=True)]
+    return "".join("  ".join(map(_filled, part, widths)).rstrip() + "\n" for part in parts)
+
+
+def _filled(cell: str, width: int) -> str:
+    return cell + " " * (width - cell_len(cell))
 
 
 def rows(records: Sequence[Mapping[str, Any]], format_: str) -> str:

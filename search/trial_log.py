@@ -27,7 +27,9 @@ def capture(scratch: str, number: int) -> None:
 def tail(scratch: str, number: int) -> str | None:
     """The last lines that the trial printed; None if there are none (or they are on another machine)."""
     try:
-        content = log_path(scratch, number).read_bytes()[-_TAIL_BYTES:]
+        with log_path(scratch, number).open("rb") as file:  # which may be as large as the disk allows
+            file.seek(max(os.fstat(file.fileno()).st_size - _TAIL_BYTES, 0))
+            content = file.read(_TAIL_BYTES)
     except OSError:
         return None
     return content.decode("utf-8", errors="replace").strip() or None
