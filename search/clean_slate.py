@@ -48,7 +48,7 @@ class CleanSlate:
         """
         if "torch" in sys.modules and not self._had_torch:
             return "the trial imported torch midway, when its seed could no longer be set; import it at the top"
-        threads = [t for t in threading.enumerate() if t not in before and t.is_alive() and not _is_ours(t)]
+        threads = [t for t in threading.enumerate() if t not in before and t.is_alive() and not _is_kept(t)]
         if threads:
             return f"the trial left a thread behind: {threads[0].name}"
         children = [name for pid, name in _children().items() if pid not in self._children]
@@ -59,9 +59,21 @@ class CleanSlate:
         return None
 
 
-def _is_ours(thread: threading.Thread) -> bool:
-    # Ray starts threads of its own when it needs them; they come and go without any trial's doing.
-    return thread.name.startswith(("ray", "asyncio", "ThreadPoolExecutor")) and thread.daemon
+# Libraries start some threads and processes once and keep them. The next trial does not feel them; a new process would
+# cost it seconds, and as many again for joblib's pool to start.
+_POOLS = ("joblib.externals.loky", "loky")
+_TRACKERS = ("multiprocessing", *(f"{pool}.backend" for pool in _POOLS))
+
+
+def _is_kept(thread: threading.Thread) -> bool:
+    if thread.daemon and thread.name.startswith(("ray", "asyncio", "ThreadPoolExecutor", "fsspecIO")):
+        return True  # Ray starts threads of its own when it needs them
+    if isinstance(thread, _part("tqdm._monitor", "TMonitor") or ()):
+        return True
+    pools = [_part(f"{pool}.reusable_executor", "_executor") for pool in _POOLS]
+    return any(
+        thread in (pool._executor_manager_thread, getattr(pool._call_queue, "_thread", None)) for pool in pools if pool
+    )
 
 
 def _children() -> dict[int, str]:
@@ -74,8 +86,10 @@ def _children() -> dict[int, str]:
         pass  # not every system has it
     import psutil
 
-    # What multiprocessing itself starts once and keeps is nobody's work.
-    kept = {_id_of("resource_tracker", "_pid"), _id_of("forkserver", "_forkserver_pid")}
+    kept = {_part(f"{tracker}.resource_tracker", "_resource_tracker", "_pid") for tracker in _TRACKERS}
+    kept.add(_part("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"))
+    for pool in _POOLS:
+        kept.update(_part(f"{pool}.reusable_executor", "_executor", "_processes") or ())
     found = {}
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
@@ -84,9 +98,12 @@ def _children() -> dict[int, str]:
     return found
 
 
-def _id_of(helper: str, attribute: str) -> int | None:
-    module = sys.modules.get(f"multiprocessing.{helper}")
-    return getattr(getattr(module, f"_{helper}", None), attribute, None)
+def _part(module: str, *names: str) -> Any:
+    """What a module, if it was imported, has by these names, one in the other; else None."""
+    found = sys.modules.get(module)
+    for name in names:
+        found = getattr(found, name, None)
+    return found
 
 
 def _wipe_torch(torch: Any, num_threads: int, seed: int) -> None:
@@ -101,6 +118,8 @@ def _wipe_torch(torch: Any, num_threads: int, seed: int) -> None:
     torch.autograd.set_detect_anomaly(False)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = False
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()  # it compiles eight networks of a kind at most, and runs the ninth as it is (2.15)
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

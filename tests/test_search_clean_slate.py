@@ -1,0 +1,65 @@
+"""What one trial leaves in its process, and what of it the next one may find."""
+
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import joblib
+import pytest
+import torch
+import tqdm
+from joblib.externals.loky import reusable_executor
+from torch._dynamo.utils import counters
+
+from search.clean_slate import CleanSlate
+
+
+@pytest.fixture
+def slate() -> CleanSlate:
+    return CleanSlate(num_threads=torch.get_num_threads())
+
+
+@pytest.fixture
+def pool() -> Iterator[None]:
+    yield
+    reusable_executor._executor.shutdown(kill_workers=True)
+
+
+def test_a_process_that_is_left_running_spoils_and_one_that_has_ended_does_not(slate: CleanSlate) -> None:
+    threads = set(threading.enumerate())
+    subprocess.run(["true"], check=True)
+    ended = subprocess.Popen(["true"])  # and nobody has asked
+    with subprocess.Popen(["sleep", "60"]) as running:
+        assert slate.leftovers(threads) == "the trial left a process behind: sleep"
+        assert CleanSlate(num_threads=1).leftovers(threads) is None, "it was there before the first trial"
+        running.kill()
+    assert slate.leftovers(threads) is None
+    ended.wait()
+
+
+def test_a_bar_of_tqdm_and_the_pool_of_joblib_may_stay(slate: CleanSlate, pool: None) -> None:
+    threads = set(threading.enumerate())
+    for _ in tqdm.tqdm(range(2), disable=False):
+        joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(number) for number in range(4))
+    assert tqdm.tqdm.monitor in threading.enumerate() and len(reusable_executor._executor._processes) == 2
+    assert slate.leftovers(threads - {tqdm.tqdm.monitor}) is None
+    stop = threading.Event()
+    threading.Thread(target=stop.wait, name="mine").start()
+    assert slate.leftovers(threads) == "the trial left a thread behind: mine"
+    stop.set()
+
+
+def test_a_compiled_network_of_each_trial_is_compiled(slate: CleanSlate) -> None:
+    class Net(torch.nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.ones(width))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.weights * images
+
+    before = counters["frames"]["ok"]
+    for width in range(2, 14):
+        slate.wipe(seed=0)
+        torch.compile(Net(width), backend="eager")(torch.ones(width))
+    assert counters["frames"]["ok"] - before == 12
