@@ -1,12 +1,23 @@
 """A process as it was before the first trial: what one trial changes must not reach the next."""
 
+import gc
 import os
 import random
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from typing import Any
+
+# What is still running when a trial has ended, and is about to end too, is cheaper waited for than a new process.
+_GRACE_S, _LOOK_EVERY_S = 0.5, 0.02
+# Libraries start some threads and processes once and keep them. The next trial does not feel them; a new process would
+# cost it seconds, and as many again for joblib's pool or wandb's service to start.
+_THREADS = ("ray", "asyncio", "ThreadPoolExecutor", "fsspecIO", "wandb-")  # Ray starts its own when it needs them
+_PROCESSES = ("wandb-core",)
+_POOLS = ("joblib.externals.loky", "loky")
+_TRACKERS = ("multiprocessing", *(f"{pool}.backend" for pool in _POOLS))
 
 
 class CleanSlate:
@@ -48,26 +59,29 @@ class CleanSlate:
         """
         if "torch" in sys.modules and not self._had_torch:
             return "the trial imported torch midway, when its seed could no longer be set; import it at the top"
-        threads = [t for t in threading.enumerate() if t not in before and t.is_alive() and not _is_kept(t)]
-        if threads:
-            return f"the trial left a thread behind: {threads[0].name}"
-        children = [name for pid, name in _children().items() if pid not in self._children]
-        if children:
-            return f"the trial left a process behind: {children[0]}"
         if "torch" in sys.modules and _has_global_hooks():
             return "the trial left a global hook of torch behind"
+        running = self._left_running(before)
+        if running:
+            gc.collect()  # a DataLoader ends its workers where it is forgotten
+            deadline = time.monotonic() + _GRACE_S
+            while (running := self._left_running(before)) and time.monotonic() < deadline:
+                time.sleep(_LOOK_EVERY_S)
+        return f"the trial left a {running} behind" if running else None
+
+    def _left_running(self, before: set[threading.Thread]) -> str | None:
+        for thread in threading.enumerate():
+            if thread not in before and thread.is_alive() and not _is_kept(thread):
+                return f"thread ({thread.name})"
+        for pid, name in _children().items():
+            if pid not in self._children:
+                return f"process ({name})"
         return None
 
 
-# Libraries start some threads and processes once and keep them. The next trial does not feel them; a new process would
-# cost it seconds, and as many again for joblib's pool to start.
-_POOLS = ("joblib.externals.loky", "loky")
-_TRACKERS = ("multiprocessing", *(f"{pool}.backend" for pool in _POOLS))
-
-
 def _is_kept(thread: threading.Thread) -> bool:
-    if thread.daemon and thread.name.startswith(("ray", "asyncio", "ThreadPoolExecutor", "fsspecIO")):
-        return True  # Ray starts threads of its own when it needs them
+    if thread.daemon and thread.name.startswith(_THREADS):
+        return True
     if isinstance(thread, _part("tqdm._monitor", "TMonitor") or ()):
         return True
     pools = [_part(f"{pool}.reusable_executor", "_executor") for pool in _POOLS]
@@ -93,8 +107,9 @@ def _children() -> dict[int, str]:
     found = {}
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if child.pid not in kept and child.status() != psutil.STATUS_ZOMBIE:
-                found[child.pid] = child.name()
+            name = child.name()
+            if child.pid not in kept and name not in _PROCESSES and child.status() != psutil.STATUS_ZOMBIE:
+                found[child.pid] = name
     return found
 
 

@@ -2,14 +2,17 @@
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 import joblib
+import psutil
 import pytest
 import torch
 import tqdm
 from joblib.externals.loky import reusable_executor
 from torch._dynamo.utils import counters
+from torch.utils.data import DataLoader, TensorDataset
 
 from search.clean_slate import CleanSlate
 
@@ -30,11 +33,23 @@ def test_a_process_that_is_left_running_spoils_and_one_that_has_ended_does_not(s
     subprocess.run(["true"], check=True)
     ended = subprocess.Popen(["true"])  # and nobody has asked
     with subprocess.Popen(["sleep", "60"]) as running:
-        assert slate.leftovers(threads) == "the trial left a process behind: sleep"
+        assert slate.leftovers(threads) == "the trial left a process (sleep) behind"
         assert CleanSlate(num_threads=1).leftovers(threads) is None, "it was there before the first trial"
         running.kill()
     assert slate.leftovers(threads) is None
     ended.wait()
+
+
+def test_what_is_about_to_end_is_waited_for(slate: CleanSlate) -> None:
+    threads = set(threading.enumerate())
+    loader = DataLoader(TensorDataset(torch.ones(8, 1)), num_workers=1, persistent_workers=True)
+    me = [loader]
+    me.append(me)  # type: ignore[arg-type]  # nobody has it any more, but it has itself
+    assert len(list(loader)) == 8 and len(psutil.Process().children()) >= 1
+    assert slate._left_running(threads)
+    del loader, me
+    threading.Thread(target=time.sleep, args=(0.1,)).start()
+    assert slate.leftovers(threads) is None
 
 
 def test_a_bar_of_tqdm_and_the_pool_of_joblib_may_stay(slate: CleanSlate, pool: None) -> None:
@@ -45,7 +60,7 @@ def test_a_bar_of_tqdm_and_the_pool_of_joblib_may_stay(slate: CleanSlate, pool: 
     assert slate.leftovers(threads - {tqdm.tqdm.monitor}) is None
     stop = threading.Event()
     threading.Thread(target=stop.wait, name="mine").start()
-    assert slate.leftovers(threads) == "the trial left a thread behind: mine"
+    assert slate.leftovers(threads) == "the trial left a thread (mine) behind"
     stop.set()
 
 
