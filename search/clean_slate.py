@@ -10,6 +10,10 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
+from search.on_import import when_imported
+
+# Modules with a source of randomness of their own.
+_SEEDED = ("numpy", "torch")
 # What is still running when a trial has ended, and is about to end too, is cheaper waited for than a new process.
 _GRACE_S, _LOOK_EVERY_S = 0.5, 0.02
 # Libraries start some threads and processes once and keep them. The next trial does not feel them; a new process would
@@ -33,8 +37,11 @@ class CleanSlate:
         self._environment = dict(os.environ)
         self._path = list(sys.path)
         self._warnings = list(warnings.filters)
-        self._had_torch = "torch" in sys.modules
         self._children = set(_children())
+        self._seed: int | None = None
+        for name in _SEEDED:
+            if name not in sys.modules:
+                when_imported(name, self._wipe_module)
 
     def wipe(self, seed: int) -> None:
         """Bring the process back to what it was, with every global source of randomness at `seed`."""
@@ -45,11 +52,20 @@ class CleanSlate:
         sys.path[:] = self._path
         warnings.filters[:] = self._warnings  # type: ignore[index]
         random.seed(seed)
-        if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed(seed)
-            sys.modules["numpy"].seterr(divide="warn", over="warn", under="ignore", invalid="warn")
-        if "torch" in sys.modules:
-            _wipe_torch(sys.modules["torch"], self._num_threads, seed)
+        self._seed = seed
+        for name in _SEEDED:
+            if name in sys.modules:
+                self._wipe_module(sys.modules[name])
+
+    def _wipe_module(self, module: Any) -> None:
+        """Bring back numpy or torch: before a trial, or as the trial imports it."""
+        if self._seed is None:
+            return
+        if module.__name__ == "torch":
+            _wipe_torch(module, self._num_threads, self._seed)
+        else:
+            module.random.seed(self._seed)
+            module.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
 
     def leftovers(self, before: set[threading.Thread]) -> str | None:
         """What no `wipe` can take away, so that the process has to be replaced; None if there is nothing.
@@ -57,8 +73,6 @@ class CleanSlate:
         Args:
             before: The threads that were alive before the trial began.
         """
-        if "torch" in sys.modules and not self._had_torch:
-            return "the trial imported torch midway, when its seed could no longer be set; import it at the top"
         if "torch" in sys.modules and _has_global_hooks():
             return "the trial left a global hook of torch behind"
         running = self._left_running(before)

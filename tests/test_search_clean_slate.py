@@ -1,9 +1,11 @@
 """What one trial leaves in its process, and what of it the next one may find."""
 
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import joblib
 import psutil
@@ -38,6 +40,32 @@ def test_a_process_that_is_left_running_spoils_and_one_that_has_ended_does_not(s
         running.kill()
     assert slate.leftovers(threads) is None
     ended.wait()
+
+
+def test_what_a_trial_imports_is_at_its_seed() -> None:
+    code = """
+import sys, threading
+from search.clean_slate import CleanSlate
+
+def drawn():
+    import numpy, torch
+    return torch.rand(1).item(), numpy.random.random(), torch.get_num_threads()
+
+slate, threads = CleanSlate(num_threads=1), set(threading.enumerate())
+slate.wipe(5)
+assert not {"numpy", "torch"} & set(sys.modules)
+first = drawn()
+assert slate.leftovers(threads) is None
+slate.wipe(6)
+other = drawn()
+slate.wipe(5)
+assert first == drawn() != other and first[2] == 1
+
+import torch
+assert torch.__loader__.__class__ == torch.nn.__loader__.__class__ and torch.__spec__.loader is torch.__loader__
+assert not any("on_import" in finder.__class__.__module__ for finder in sys.meta_path)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
 
 
 def test_what_is_about_to_end_is_waited_for(slate: CleanSlate) -> None:
