@@ -1,9 +1,11 @@
 """What one trial leaves in its process, and what of it the next one may find."""
 
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +68,21 @@ assert torch.__loader__.__class__ == torch.nn.__loader__.__class__ and torch.__s
 assert not any("on_import" in finder.__class__.__module__ for finder in sys.meta_path)
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+
+
+def test_a_network_and_its_trainer_that_have_each_other_are_forgotten(slate: CleanSlate) -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.network = torch.nn.Linear(1, 1)
+            self.network.register_forward_hook(lambda *_: self)
+
+    gc.disable()
+    try:
+        network = weakref.ref(Trainer().network)
+        assert network() is not None, "nobody has collected it yet"
+        assert slate.leftovers(set(threading.enumerate())) is None and network() is None
+    finally:
+        gc.enable()
 
 
 def test_what_is_about_to_end_is_waited_for(slate: CleanSlate) -> None:
