@@ -1,5 +1,6 @@
 """A process as it was before the first trial: what one trial changes must not reach the next."""
 
+import atexit
 import gc
 import os
 import random
@@ -43,6 +44,7 @@ class CleanSlate:
             if name not in sys.modules:
                 when_imported(name, self._wipe_module)
         gc.freeze()  # what is there now is no trial's garbage: looking through it takes a tenth of a second
+        atexit.register(gc.unfreeze)  # some libraries complain of what is left at the very end
 
     def wipe(self, seed: int) -> None:
         """Bring the process back to what it was, with every global source of randomness at `seed`."""
