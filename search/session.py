@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # A function that reports faster than it is listened to has to wait.
 _MOST_WAITING = 1000
 
+# So long a function that was stopped may clean up: wandb's `finish` sends what is left to send.
+_CLEAN_UP_S = 20.0
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -153,6 +155,7 @@ class Session:
         self._go_on = threading.Semaphore(0)
         self.waits = False  # whether the function stands still at a report that has been handed out
         self._stopped = False
+        self._unwinds = False
         self._publishing: threading.Thread | None = None
         self._taken = threading.Event()  # whether the last report with a checkpoint has been handed out
         self._taken.set()
@@ -206,9 +209,15 @@ class Session:
         self._taken.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Whether the function, and what it leaves to be written, has come to its end within the time."""
+        """Whether the function, and what it leaves to be written, has come to its end within the time.
+
+        A function that has been told of its end, and cleans up, is given more: what it closes may be on its way to
+        somewhere else.
+        """
         deadline = time.monotonic() + timeout_s
         self._thread.join(timeout_s)
+        if self._unwinds:
+            self._thread.join(_CLEAN_UP_S)
         if not self._thread.is_alive():
             self._all_published(max(deadline - time.monotonic(), 0.0))
         return not self._thread.is_alive() and not (self._publishing and self._publishing.is_alive())
@@ -232,8 +241,7 @@ class Session:
         self._reports.put(last)
 
     def _report(self, metrics: Mapping[str, float], save: Save | None = None, epoch_s: float | None = None) -> None:
-        if self._stopped:
-            raise Unwind
+        self._unwind_if_stopped()
         epoch_s = time.perf_counter() - self._resumed_at if epoch_s is None else epoch_s
         self._epoch += 1
         if self._epoch > self._terms.max_epochs:
@@ -252,16 +260,20 @@ class Session:
             self._taken.wait()
             if self._stopped:
                 shutil.rmtree(written.parent, ignore_errors=True)
-                raise Unwind
+            self._unwind_if_stopped()
             self._taken.clear()
             arguments = (report, written)
             self._publishing = threading.Thread(target=self._publish, args=arguments, name="checkpoint", daemon=True)
             self._publishing.start()
         if waits:
             self._go_on.acquire()
-        if self._stopped:
-            raise Unwind
+        self._unwind_if_stopped()
         self._resumed_at = time.perf_counter()
+
+    def _unwind_if_stopped(self) -> None:
+        if self._stopped:
+            self._unwinds = True
+            raise Unwind
 
     def _written(self, save: Save) -> Path:
         """A checkpoint in a folder of this machine's, for `_publish` to take from there."""

@@ -209,6 +209,32 @@ def test_closing_unwinds_the_function_and_runs_its_cleanup(tmp_path: Path) -> No
     assert session.join(1) and cleaned.is_set()
 
 
+def test_a_function_that_cleans_up_is_given_time_and_one_that_never_reports_is_not(tmp_path: Path) -> None:
+    cleaned, at_work, end = threading.Event(), threading.Event(), threading.Event()
+
+    def cleans_up(config: Mapping[str, Any], trial: Trial) -> None:
+        try:
+            rises(config, trial)
+        finally:
+            time.sleep(0.5)
+            cleaned.set()
+
+    session = begun(cleans_up, tmp_path, {"x": 1.0})
+    session.next()
+    session.close()
+    assert session.join(0.1) and cleaned.is_set()
+
+    def works_on(config: Mapping[str, Any], trial: Trial) -> None:
+        at_work.set()
+        end.wait()
+
+    session = begun(works_on, tmp_path, {"x": 1.0})
+    assert at_work.wait(5)
+    session.close()
+    assert not session.join(0.1)
+    end.set()
+
+
 def test_a_session_that_never_began_can_be_closed(tmp_path: Path) -> None:
     session = begun(rises, tmp_path, {"x": 1.0})
     session.close()
