@@ -166,11 +166,11 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if not self._end():
             if self._together:
                 self._together.end_at_once()
-            raise ProcessSpoilt("the last trial does not end")
+            raise ProcessSpoilt(f"trial {self._number} did not end when it was stopped")
         # A study's own code runs in the workers, where there are several, and not here.
         leftovers = None if self._together else self._slate.leftovers(self._threads)
         if leftovers:
-            raise ProcessSpoilt(leftovers)
+            raise ProcessSpoilt(f"trial {self._number} left {leftovers} behind")
 
     def _end(self) -> bool:
         self._disarm()

@@ -71,7 +71,7 @@ class CleanSlate:
             module.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
 
     def leftovers(self, before: set[threading.Thread]) -> str | None:
-        """What no `wipe` can take away, so that the process has to be replaced; None if there is nothing.
+        """What a trial has left that no `wipe` can take away, so that the process has to be replaced; None for nothing.
 
         Args:
             before: The threads that were alive before the trial began.
@@ -80,19 +80,19 @@ class CleanSlate:
         # much memory they hold. And a DataLoader ends its workers where it is forgotten.
         gc.collect()
         if "torch" in sys.modules and _has_global_hooks():
-            return "the trial left a global hook of torch behind"
+            return "a global hook of torch"
         deadline = time.monotonic() + _GRACE_S
         while (running := self._left_running(before)) and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
-        return f"the trial left a {running} behind" if running else None
+        return running
 
     def _left_running(self, before: set[threading.Thread]) -> str | None:
         for thread in threading.enumerate():
             if thread not in before and thread.is_alive() and not _is_kept(thread):
-                return f"thread ({thread.name})"
+                return f"a thread ({thread.name})"
         for pid, name in _children().items():
             if pid not in self._children:
-                return f"process ({name})"
+                return f"a process ({name})"
         return None
 
 

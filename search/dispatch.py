@@ -4,6 +4,7 @@ import math
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
 from cluster.connect import num_fitting
+from results.errors import RunWarning
 from search import trial_log
 from search.actor import ProcessSpoilt, TrialActor, WorkersLost
 from search.deaths import Deaths
@@ -145,6 +147,7 @@ class _Bridge:
         self._count_slots_at = 0.0
         self._waits_for_nodes = resources.workers == 1  # else a slot holds no resources that it could wait for
         self._deaths = Deaths()
+        self._warned = False
         self._waiting: set[str] = set()  # slots that have no actor yet
         self._actors: dict[str, ActorHandle] = {}  # of the slots that have one
         self._assignments: dict[str, dict[str, Any]] = {}  # of the slots that train, or are about to
@@ -194,10 +197,18 @@ class _Bridge:
         self.slot_ended(slot)
         if assignment is None:
             return
+        cause = getattr(err, "cause", err)
         if isinstance(err, ProcessSpoilt):
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"{cause}, so a new process trains the next one, which takes seconds; have the function end all "
+                    "that it starts (this is said once)",
+                    category=RunWarning,
+                    stacklevel=1,
+                )
             self.call(lambda: self.engine.given_back(assignment), None)
         else:
-            cause = getattr(err, "cause", err)
             kind, message = (cause.kind, cause.message) if isinstance(cause, WorkersLost) else self._deaths.cause(err)
             log_tail = trial_log.tail(self.scratch, assignment["number"])
             self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)

@@ -37,7 +37,7 @@ def test_a_process_that_is_left_running_spoils_and_one_that_has_ended_does_not(s
     subprocess.run(["true"], check=True)
     ended = subprocess.Popen(["true"])  # and nobody has asked
     with subprocess.Popen(["sleep", "60"]) as running:
-        assert slate.leftovers(threads) == "the trial left a process (sleep) behind"
+        assert slate.leftovers(threads) == "a process (sleep)"
         assert CleanSlate(num_threads=1).leftovers(threads) is None, "it was there before the first trial"
         running.kill()
     assert slate.leftovers(threads) is None
@@ -105,7 +105,7 @@ def test_a_bar_of_tqdm_and_the_pool_of_joblib_may_stay(slate: CleanSlate, pool: 
     assert slate.leftovers(threads - {tqdm.tqdm.monitor}) is None
     stop = threading.Event()
     threading.Thread(target=stop.wait, name="mine").start()
-    assert slate.leftovers(threads) == "the trial left a thread (mine) behind"
+    assert slate.leftovers(threads) == "a thread (mine)"
     stop.set()
 
 

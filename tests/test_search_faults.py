@@ -18,6 +18,7 @@ import pytest
 from ray import tune
 
 from results import EventLog, Run, RunError, open_run
+from results.errors import RunWarning
 from results.events import log_path
 from search import Outcome, resume, run
 from search.interrupts import Interrupts
@@ -151,7 +152,9 @@ def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: 
         tmp_path, "", workload="workload_that_spoils:spoils_its_process", sampler={"known": ways},
         resources={"concurrent": 1}, budget={"trials": len(ways)},
     )  # fmt: skip
-    frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    with pytest.warns(RunWarning, match=r"^trial 0 left a process \(sleep\) behind, so a new process trains") as warned:
+        frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    assert len([one for one in warned if "behind" in str(one.message)]) == 1
     assert set(frame["state"]) == {"finished"} and set(frame["attempts"]) == {1}
     assert frame["param_x"].tolist() == [0.9, 0.7, 0.5, 0.1, 0.2]
     assert frame["metric_fresh"].tolist() == [1] * 5, "a trial found what another had left"
