@@ -15,6 +15,7 @@ from cluster.errors import ClusterError, ClusterWarning
 from results import place
 from results.errors import RunError, RunWarning, StorageError
 from search import errors
+from search.interrupts import leave
 from spaces import SpaceError
 from trainables.errors import DataError, ExportError, ImageError, ModelError
 
@@ -563,7 +564,7 @@ def main() -> None:
     # Threads of OpenMP that wait for each other spin, by GNU's default for milliseconds: on a machine that is busy
     # besides, training on two threads took thirty times as long. So few turns it takes itself where it knows of that.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(_SIGNALLED + number))
+    signal.signal(signal.SIGTERM, leave)
     try:
         app()
     except tuple(EXIT_CODES) as err:

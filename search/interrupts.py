@@ -6,7 +6,21 @@ import sys
 import threading
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+
+class Signalled(SystemExit):
+    """A signal ends the process, which is no fault of the code that it came into; with the shell's exit code for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+def leave(number: int, _: FrameType | None = None) -> NoReturn:
+    """End the process as a signal of this number does; a handler."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Signalled(number)
 
 
 class Interrupts:
@@ -54,21 +68,16 @@ class Interrupts:
         with suppress(BlockingIOError):
             for number in os.read(self._came, 100):
                 if number in self._before:
-                    self._leave(number)
+                    leave(number)
 
     def _unraisable(self, what: "sys.UnraisableHookArgs") -> None:
         # An exit from within what Python calls by itself, as it imports or frees something: printed, and gone.
         if not isinstance(what.exc_value, SystemExit | KeyboardInterrupt):
             self._unraisable_before(what)
 
-    def _leave(self, number: int) -> None:
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(128 + number)
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.caught.append(number)
         if self._stop is not None and len(self.caught) <= 2:
             self._stop()
             return
-        self._leave(number)
+        leave(number)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import StudyError
+from search.interrupts import Signalled
 from search.origin import described, origin, said
 from spaces.errors import did_you_mean
 
@@ -35,6 +36,8 @@ def look_up(key: str, reference: str, what: str = "name") -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
+    except Signalled:
+        raise
     except (Exception, SystemExit) as err:  # a module may raise anything as it is imported; a script ends its process
         raise StudyError(_not_importable(key, reference, what, _why(err))) from err
     if not hasattr(module, name):

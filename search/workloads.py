@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import StudyError, StudyFailed
+from search.interrupts import Signalled
 from search.origin import described
 from search.references import look_up
 from spaces import DIGITS_PARAMETERS
@@ -69,6 +70,8 @@ def _loaded(reference: str) -> Any:
         return found
     try:
         return found()
+    except Signalled:
+        raise
     except (Exception, SystemExit) as err:
         must = "must load when it is called without arguments"
         raise StudyError(f"data {reference!r} {must}, got {described(err)}") from err
@@ -126,6 +129,8 @@ def _foreseen(
         return {
             metric: value for metric, value in plain_numbers(function(dict(config), data)).items() if metric in bounded
         }
+    except Signalled:
+        raise
     except (Exception, SystemExit) as err:
         must = "must give numbers by the names of metrics, for any configuration"
         raise StudyFailed(f"foresee {name!r} {must}, got {described(err)} for {dict(config)}") from err

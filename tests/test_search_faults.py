@@ -462,7 +462,17 @@ def test_a_signal_as_it_starts_ends_it(wait_s: float, tmp_path: Path) -> None:
     finally:
         kill_everything(driver)
     # Before Python has read our own handler, the system ends it: the shell says 143 for both.
-    assert driver.returncode in (143, -signal.SIGTERM) and "Traceback" not in errors
+    assert driver.returncode in (143, -signal.SIGTERM) and "Traceback" not in errors, errors
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_a_studys_own_code_is_imported_is_no_fault_of_it(number: int, code: int, tmp_path: Path) -> None:
+    strike = f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(10)\n"
+    (tmp_path / "struck.py").write_text(strike)
+    search = Search(tmp_path, SLEEPER.replace("workloads_for_tests:sleeps", "struck:train"))
+    driver = search.begin()
+    output, errors = driver.communicate(timeout=60)
+    assert (driver.returncode, output, errors) == (code, "", "")
 
 
 def test_a_signal_in_the_midst_of_what_python_calls_by_itself_is_heeded(capsys: pytest.CaptureFixture[str]) -> None:
