@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -30,7 +31,8 @@ class _Finder(MetaPathFinder):
         return spec
 
     def _loaded(self, module: ModuleType) -> None:
-        sys.meta_path.remove(self)
+        with suppress(ValueError):  # one that was only looked for may be loaded later, beside it
+            sys.meta_path.remove(self)
         self._then(module)
 
 
