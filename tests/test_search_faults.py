@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -93,18 +93,21 @@ def test_what_trials_have_started_ends_with_a_driver_that_is_killed(tmp_path: Pa
         asleep = {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "sleep"}
         return asleep & set(processes_of(driver.pid))
 
+    def within(seconds: float, condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return condition()
+
     search = Search(tmp_path, SLEEPER.replace("sleeps", "waits_for_a_script"))
     driver = begun(search, 5)
-    deadline = time.monotonic() + 20
-    while not scripts():
-        assert time.monotonic() < deadline
-    driver.kill()
-    driver.communicate(timeout=10)
-    while scripts() and time.monotonic() < deadline + 20:
-        time.sleep(0.1)
-    left = scripts()
-    kill_everything(driver)
-    assert not left
+    try:
+        assert within(20, lambda: bool(scripts()))
+        driver.kill()
+        driver.communicate(timeout=10)
+        assert within(20, lambda: not scripts())
+    finally:
+        kill_everything(driver)
 
 
 @pytest.mark.chaos
