@@ -299,7 +299,7 @@ class Run:
 
     def _attempt_failed(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
-        trial.num_lost += event["error_kind"] != "node_lost"
+        trial.num_lost += event["error_kind"] not in ("node_lost", "exception")
         trial.num_nodes_lost += event["error_kind"] == "node_lost"
         trial.error_kind, trial.error, trial.log_tail = event["error_kind"], event["error"], event["log_tail"]
 

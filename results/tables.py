@@ -69,7 +69,7 @@ TRIALS = (
         "log_tail", pa.string(), "The end of what the failed attempt printed.",
         null="where there is no failure, or it printed nothing",
     ),
-    Column("attempts", pa.int64(), "How often it was begun: a lost process or a resume begins another attempt."),
+    Column("attempts", pa.int64(), "How often it was begun: again after a lost process, a resume, a doubted failure."),
     Column("seed", pa.int64(), "Decides all that is random in its training."),
     Column("epochs", pa.int64(), "Its last reported epoch; 0 before the first.", "epochs"),
     Column("best_epoch", pa.int64(), "The epoch at which the objective was best.", "epochs", _NOT_FINITE),

@@ -2,7 +2,6 @@
 
 import faulthandler
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -14,11 +13,10 @@ from ray import tune
 
 from cluster.imports import no_collection
 from cluster.reaper import share_fate
-from search import trial_log, workloads
+from search import libraries, trial_log, workloads
 from search.clean_slate import CleanSlate
 from search.session import Failed, Session, Terms
 from trainables import Train
-from trainables.memory import keep_to_share
 
 if TYPE_CHECKING:
     from search.data_parallel import DataParallel
@@ -32,6 +30,10 @@ _WORKERS_PATIENCE_S = 20.0  # Ray Train takes some seconds to end them
 
 class ProcessSpoilt(Exception):
     """The last trial left something in the process that the next would notice; another process has to train it."""
+
+
+class NewProcessWanted(ProcessSpoilt):
+    """The next trial is to have a process of its own."""
 
 
 class WorkersLost(Exception):
@@ -53,6 +55,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, terms: Terms, data: Any) -> None:
         """Get ready for any trial of the study."""
         share_fate()
+        libraries.settle(terms.num_threads, terms.gpu)
         self._terms, self._data = terms, data
         self._together: DataParallel | None = None
         with no_collection():
@@ -68,6 +71,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._session: Session | None = None
         self._lost: WorkersLost | None = None
         self._number = -1  # of the trial that it trains, or trained last
+        self._is_reused = False  # what trains has trained another before
         self._threads = set(threading.enumerate())
         self._left_s: float | None = None
         self._armed_at: float | None = None
@@ -78,8 +82,6 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         return f"slot of {PurePath(self._terms.run_directory).name}"
 
     def _prepare(self, terms: Terms, data: Any) -> None:
-        if 0 < terms.gpu < 1 and "torch" in sys.modules:
-            keep_to_share(terms.gpu)
         workloads.warm_up(
             terms.workload, data, gpu=terms.gpu > 0, num_threads=terms.num_threads, precision=terms.precision
         )
@@ -131,8 +133,9 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             if not reports:
                 raise self._lost
             failure = None
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._slate.flush()
+        if failure:
+            reports[-1]["failure"] = {**failure, "reused": self._is_reused}
         if failure and self._terms.scratch:  # here, for what is printed lies on this machine
             reports[-1]["log_tail"] = trial_log.tail(self._terms.scratch, self._number)
         # In a list, Tune takes them as they are; what it finds in a mapping it flattens and averages.
@@ -148,7 +151,14 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def _begin(self, assignment: Mapping[str, Any]) -> None:
         self._clear()
         self._lost = None
+        self._is_reused = self._number >= 0 if self._together is None else self._together.is_gathered
+        if self._is_reused and assignment["new_process"]:
+            if self._together is None:
+                raise NewProcessWanted(f"trial {assignment['number']} is not for a process that has trained before")
+            self._together.close()
+            self._is_reused = False
         self._number = assignment["number"]
+        self._slate.flush()
         if self._terms.scratch:
             trial_log.capture(self._terms.scratch, assignment["number"])
         self._slate.wipe(assignment["seed"])

@@ -25,7 +25,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.reaper import share_fate
-from search import workloads
+from search import libraries, workloads
 from search.clean_slate import CleanSlate
 from search.deaths import Deaths
 from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
@@ -84,6 +84,11 @@ class DataParallel:
         self._data = ray.put(data)  # a node has it once, whoever trains there
         self._crew: _Crew | None = None
         self.node = ray.util.get_node_ip_address()  # where the first worker trained last
+
+    @property
+    def is_gathered(self) -> bool:
+        """Whether there are workers, which have trained before."""
+        return self._crew is not None
 
     def gather(self) -> None:
         """Have the workers ready for a trial, which may take as long as the cluster has no room for them.
@@ -277,6 +282,7 @@ def _work(crew: dict[str, Any]) -> None:
     """One worker: trains one trial after another with the others, until there is none left."""
     share_fate()
     terms, mailbox = crew["terms"], crew["mailbox"]
+    libraries.settle(terms.num_threads, terms.gpu)
     rank = ray.train.get_context().get_world_rank()
     train, data = workloads.find(terms.workload), ray.get(crew["data"][0])
     slate, index = CleanSlate(terms.num_threads), 0

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from cluster.connect import num_fitting
 from results.errors import RunWarning
 from search import trial_log
-from search.actor import ProcessSpoilt, TrialActor, WorkersLost
+from search.actor import NewProcessWanted, ProcessSpoilt, TrialActor, WorkersLost
 from search.deaths import Deaths
 from search.engine import Engine
 from search.errors import StudyError, StudyFailed
@@ -199,7 +199,7 @@ class _Bridge:
             return
         cause = getattr(err, "cause", err)
         if isinstance(err, ProcessSpoilt):
-            if not self._warned:
+            if not self._warned and not isinstance(err, NewProcessWanted):
                 self._warned = True
                 warnings.warn(
                     f"{cause}, so a new process trains the next one, which takes seconds; have the function end all "

@@ -17,6 +17,7 @@ from search.early_stop import rungs, stopping
 from search.limits import Limits
 from search.population import Population
 from search.retention import Retention
+from search.reuse import Reuse
 from search.seeds import derived
 from search.study import LAG, Study, duration_text
 from search.suggest import Suggester, key, known_from
@@ -84,6 +85,7 @@ class Engine:
         self._foresee = foresee
         self._stopping = stopping(study)
         self._retention = Retention(run, study.checkpoints.keep_best)
+        self._reuse = Reuse()
         self._ready: deque[int] = deque()  # suggested, and not handed out yet
         self._coming: Future[dict[str, Any]] | None = None  # the next suggestion, being made
         self._again: deque[int] = deque()
@@ -278,6 +280,7 @@ class Engine:
             "seed": trial.seed,
             "epoch": start.epoch if start else 0,
             "checkpoint": start.checkpoint if start else None,
+            "new_process": self._reuse.wants_new_process(trial.number),
         }
 
     def _has_had_its_chances(self, trial: Trial, error_kind: str) -> bool:
@@ -325,6 +328,10 @@ class Engine:
             failure = report["failure"]
             if failure["kind"] == "disk":
                 raise OSError(failure["errno"], failure["message"])
+            if self._reuse.doubts(number, failure):
+                error = f"{failure['message']}; its process had trained before, so this may not be its own fault"
+                self._try_again(assignment, failure["kind"], error, report.get("log_tail"))
+                return True
             self._failed(trial, failure["kind"], failure["message"], report.get("log_tail"))
         elif not trial.epochs:
             self._failed(trial, "no_report", "a training function must report at least once, got no report")
@@ -412,10 +419,14 @@ class Engine:
         elif self._has_had_its_chances(trial, error_kind):
             self._failed(trial, error_kind, error, log_tail)
         else:
-            facts = {"error_kind": error_kind, "error": error, "log_tail": log_tail}
-            self.record("attempt_failed", number=trial.number, attempt=assignment["attempt"], **facts)
-            del self._live[trial.number]
-            self._again.append(trial.number)
+            self._try_again(assignment, error_kind, error, log_tail)
+
+    def _try_again(self, assignment: Mapping[str, Any], error_kind: str, error: str, log_tail: str | None) -> None:
+        number = assignment["number"]
+        facts = {"error_kind": error_kind, "error": error, "log_tail": log_tail}
+        self.record("attempt_failed", number=number, attempt=assignment["attempt"], **facts)
+        del self._live[number]
+        self._again.append(number)
 
     def reason_to_end(self) -> str | None:
         """Why no further trial should begin and running ones should end; None while the search goes on."""
@@ -476,6 +487,8 @@ class Engine:
         self.record("trial_ended", number=trial.number, state=state, stop_reason=stop_reason, **facts)
         if self._live.pop(trial.number, None) is not None:
             self._ends.append(self._clock())
+        if state in ("finished", "stopped"):
+            self._reuse.succeeded(trial.number)
         self._untold.append(trial)
         self._tell()
         self._drop(self._retention.after_end(trial))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search import workloads
+from search import libraries, workloads
 from search.clean_slate import CleanSlate
 from search.errors import StudyFailed, UsageError
 from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
@@ -52,6 +52,7 @@ def train(
             raise Unwind
 
     assignment: dict[str, Any] = {"seed": seed, "epoch": 0}
+    libraries.settle(terms.num_threads, terms.gpu)
     CleanSlate(terms.num_threads).wipe(seed)  # as a slot is before each of its trials
     try:
         called(function, dict(config), terms.trial(assignment, data, report))

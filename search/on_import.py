@@ -9,8 +9,11 @@ from types import ModuleType
 
 
 def when_imported(name: str, then: Callable[[ModuleType], object]) -> None:
-    """Have a function called with a module that is not imported yet, before anyone else gets to see it."""
-    sys.meta_path.insert(0, _Finder(name, then))
+    """Have a function called with a module: now, if it has been imported, else before anyone gets to see it."""
+    if name in sys.modules:
+        then(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Finder(name, then))
 
 
 class _Finder(MetaPathFinder):

@@ -171,7 +171,7 @@ class Session:
         """What has been reported since the last call, at least one report.
 
         Each has `epoch, epoch_s, metrics, checkpoint, done`; the last one of a trial may instead have `failure` (with
-        `kind`, `message`, `errno`), or only `done` where the function returned before `max_epochs` reports.
+        `kind`, `message`, `errno`, `where`), or only `done` where the function returned before `max_epochs` reports.
         """
         if self.waits:
             self._go_on.release()
@@ -393,10 +393,13 @@ def _number(name: str, value: object) -> float:
 
 
 def failure_of(err: BaseException) -> dict[str, Any]:
-    """What a report says of an exception: `kind`, `message`, `errno`."""
+    """What a report says of an exception: `kind`, `message`, `errno`, and `where` unless no second try can help."""
     if isinstance(err, Failed):
         return err.facts
-    return {"kind": _kind(err), "message": _described(err), "errno": getattr(err, "errno", None)}
+    facts = {"kind": _kind(err), "message": _described(err), "errno": getattr(err, "errno", None)}
+    if facts["kind"] in ("exception", "oom"):
+        facts["where"] = f"{type(err).__name__}{_raised_at(err)}"
+    return facts
 
 
 def _kind(err: BaseException) -> str:
@@ -414,6 +417,9 @@ def _described(err: BaseException) -> str:
         return str(err.strerror)
     if origin(err):
         return described(err)
-    frames = traceback.extract_tb(err.__traceback__)  # a workload of ours: wherever it was
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{described(err)}{where}"
+    return f"{described(err)}{_raised_at(err)}"  # a workload of ours
+
+
+def _raised_at(err: BaseException) -> str:
+    frames = traceback.extract_tb(err.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

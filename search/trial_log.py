@@ -1,7 +1,6 @@
 """What a trial prints: one file a running trial, kept while it runs, its end kept if it fails."""
 
 import os
-import sys
 from pathlib import Path
 
 _TAIL_BYTES = 4000
@@ -17,8 +16,6 @@ def capture(scratch: str, number: int) -> None:
     path = log_path(scratch, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    sys.stdout.flush()
-    sys.stderr.flush()
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

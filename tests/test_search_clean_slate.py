@@ -1,6 +1,7 @@
 """What one trial leaves in its process, and what of it the next one may find."""
 
 import gc
+import logging
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import joblib
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -66,7 +68,8 @@ assert first == drawn() != other and first[2] == 1
 
 import torch
 assert torch.__loader__.__class__ == torch.nn.__loader__.__class__ and torch.__spec__.loader is torch.__loader__
-assert not any("on_import" in finder.__class__.__module__ for finder in sys.meta_path)
+waited_for = {finder._name for finder in sys.meta_path if "on_import" in finder.__class__.__module__}
+assert waited_for and not waited_for & {"numpy", "torch"}
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
 
@@ -124,3 +127,78 @@ def test_a_compiled_network_of_each_trial_is_compiled(slate: CleanSlate) -> None
         slate.wipe(seed=0)
         torch.compile(Net(width), backend="eager")(torch.ones(width))
     assert counters["frames"]["ok"] - before == 12
+
+
+def test_an_error_of_cuda_spoils(slate: CleanSlate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def synchronize() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    threads = set(threading.enumerate())
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert slate.leftovers(threads) is None
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    assert slate.leftovers(threads) == "an error of CUDA"
+
+
+def test_a_closed_output_spoils(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "stdout", (tmp_path / "printed.txt").open("w"))
+    slate, threads = CleanSlate(num_threads=1), set(threading.enumerate())
+    assert slate.leftovers(threads) is None
+    sys.stdout.close()
+    assert slate.leftovers(threads) == "a closed output"
+    slate.flush()
+
+
+def test_handlers_of_a_trials_log_are_closed(slate: CleanSlate, tmp_path: Path) -> None:
+    before = list(logging.root.handlers)
+    handler = logging.FileHandler(tmp_path / "trial.log")
+    logging.root.addHandler(handler)
+    logging.root.setLevel(logging.DEBUG)
+    logging.root.debug("words")
+    assert handler.stream is not None
+    slate.wipe(0)
+    assert logging.root.handlers == before and logging.root.level == logging.WARNING and handler.stream is None
+
+
+def test_figures_are_closed(slate: CleanSlate) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.figure()
+    slate.wipe(0)
+    assert not pyplot.get_fignums()
+
+
+def test_keras_learns_the_same_from_the_same_seed(slate: CleanSlate) -> None:
+    keras = pytest.importorskip("tensorflow").keras
+
+    def losses() -> list[float]:
+        layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        network = keras.Sequential(layers)
+        network.compile(optimizer="adam", loss="mse")
+        images = np.linspace(0, 1, 640).reshape(64, 10)
+        return list(network.fit(images, images.sum(1), epochs=2, verbose=0).history["loss"])
+
+    found = []
+    for seed in (1, 2, 1):
+        slate.wipe(seed)
+        found.append(losses())
+    assert found[0] == found[2] != found[1]
+
+
+def test_libraries_keep_to_what_a_trial_is_given() -> None:
+    code = """
+import os
+os.environ["NPROC"] = "3"
+from search import libraries
+libraries.settle(2, 0.5)
+given = os.environ["MPLBACKEND"], os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["NPROC"]
+assert given == ("agg", "2", "3") and os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+
+shares = []
+libraries.keep_to_share = shares.append
+import torch
+libraries.settle(2, 0.25)
+libraries.settle(2, 1.0)
+assert shares == [0.5, 0.25], shares
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)

@@ -13,6 +13,7 @@ import optuna
 import pytest
 
 from results import EventLog, Run, fold, open_run, read_events
+from results.errors import RunWarning
 from results.events import SCHEMA, log_path
 from results.intervals import wilson
 from search import Study
@@ -332,6 +333,57 @@ def test_a_lost_process_is_tried_again_as_often_as_allowed(tmp_path: Path) -> No
     assert driver.begin() is None and driver.engine.exhausted
     run = driver.end()
     assert (run.trials[0].state, run.trials[0].error_kind, run.trials[0].attempts) == ("failed", "worker_lost", 3)
+
+
+def failure(where: str, *, reused: bool) -> dict[str, Any]:
+    facts = {"kind": "exception", "message": "no", "errno": None, "where": where, "reused": reused}
+    return {"failure": facts, "done": True}
+
+
+def test_a_failure_is_believed_of_a_new_process(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    driver = Driver(made(tmp_path, budget={"trials": 4}, failures={"retries": 0}))
+    first = driver.begin()
+    assert first is not None and not first["new_process"]
+    assert driver.engine.reported(first, failure("line 3", reused=False))
+    second = driver.begin()
+    assert second is not None and not second["new_process"]
+    assert driver.engine.reported(second, failure("line 3", reused=True)), "a new process has shown this one"
+    third = driver.begin()
+    assert third is not None and driver.engine.reported(third, failure("line 8", reused=True))
+    again = driver.begin()
+    assert again == {**third, "attempt": 2, "new_process": True}
+    assert driver.engine.reported(again, failure("line 8", reused=False))
+    fourth = driver.begin()
+    assert fourth is not None and not fourth["new_process"]
+    assert driver.engine.reported(fourth, failure("line 8", reused=True))
+    run = driver.end()
+    assert [trial.state for trial in run.trials.values()] == ["failed"] * 4
+    assert [trial.attempts for trial in run.trials.values()] == [1, 1, 2, 1] and not recwarn
+
+
+def test_where_new_processes_do_better_each_trial_gets_one(tmp_path: Path) -> None:
+    driver = Driver(made(tmp_path, budget={"trials": 5}, failures={"retries": 0}))
+    driver.train(most=1)
+    for number in (1, 2):
+        doubted = driver.begin()
+        assert doubted is not None and not doubted["new_process"]
+        assert driver.engine.reported(doubted, failure("line 3", reused=True))
+        again = driver.begin()
+        assert again is not None and again["new_process"] and again["number"] == number
+        driver.report(again, 1, 0.5)
+        if number == 1:  # once may be chance
+            assert driver.engine.reported(again, {"done": True})
+            continue
+        with pytest.warns(RunWarning, match="trial 2 failed in a process that had trained before, .*: line 3; each"):
+            assert driver.engine.reported(again, {"done": True})
+    last = driver.begin()
+    assert last is not None and last["new_process"]
+    assert driver.engine.reported(last, failure("line 3", reused=False))
+    driver.train()
+    run = driver.end()
+    assert [trial.attempts for trial in run.trials.values()] == [1, 2, 2, 1, 1]
+    assert run.trials[3].state == "failed"
+    assert not any(trial.num_lost for trial in run.trials.values())
 
 
 def test_a_full_disk_fails_no_trial(tmp_path: Path) -> None:

@@ -163,6 +163,33 @@ def test_a_trial_does_not_feel_which_one_ran_before_it(cluster: None, tmp_path: 
     assert frame["metric_fresh"].tolist() == [1] * 5, "a trial found what another had left"
 
 
+def test_what_a_script_may_do_once_in_a_process_each_trial_may(
+    cluster: None, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    ways = [{"x": x} for x in (0.1, 0.2, 0.3, 0.9)]
+    study = made(
+        tmp_path, "", workload="workload_that_spoils:leaves_what_can_be_put_back", sampler={"known": ways},
+        early_stop={"name": "none", "max_epochs": 1}, budget={"trials": len(ways)},
+    )  # fmt: skip
+    frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    assert set(frame["metric_logged"]) == set(frame["metric_flags"]) == {1}
+    assert frame["state"].tolist() == ["finished"] * 3 + ["failed"] and frame["attempts"].tolist() == [1, 1, 1, 2]
+    assert frame["metric_process"][:3].nunique() == 1 and frame["metric_process"][3] != frame["metric_process"][0]
+    assert frame["log_tail"][3].startswith("to be seen") and "as it must" in frame["log_tail"][3]
+    assert not [one for one in recwarn if one.category is RunWarning]
+
+
+def test_a_function_that_works_once_in_a_process_gets_one_for_each_trial(cluster: None, tmp_path: Path) -> None:
+    study = made(
+        tmp_path, "", workload="workload_that_spoils:works_once", budget={"trials": 5}, failures={"retries": 0},
+        early_stop={"name": "none", "max_epochs": 1},
+    )  # fmt: skip
+    with pytest.warns(RunWarning, match="trial 2 failed in a process that had trained before, and did not in a new"):
+        frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    assert set(frame["state"]) == {"finished"} and frame["attempts"].tolist() == [1, 2, 2, 1, 1]
+    assert frame["metric_process"].nunique() == 5
+
+
 @pytest.mark.chaos
 def test_fresh_and_reused_actors_give_identical_numbers(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
