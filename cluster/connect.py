@@ -29,6 +29,8 @@ _TUNE_SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "64",
     # A new process a GPU share would cost seconds a trial; the devices that Ray assigns stay as they are.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray Train would print twice what one of several workers prints.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
 _ANSWER_S = 5.0

@@ -43,6 +43,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "number": int, "attempt": int, "epoch": int, "epoch_s": float, "node": str, "metrics": dict,
         "checkpoint": dict | None, "suggesting": int | None,
     },
+    "printed": {"number": int, "attempt": int, "text": str},
     "attempt_failed": {"number": int, "attempt": int, "error_kind": str, "error": str, "log_tail": _Text},
     "trial_ended": {
         "number": int, "state": str, "stop_reason": str, "error_kind": _Text, "error": _Text, "log_tail": _Text,
@@ -68,6 +69,7 @@ MEANINGS: dict[str, str] = {
     "trial_started": "A slot has begun an attempt. `epoch` counts the epochs that its checkpoint brings.",
     "epoch_reported": "A trial has reported. `checkpoint` holds the `path` and the `sha256` of what it saved; or null. "
     "`suggesting` is the number of the suggestion that was being made, and does not know of this report; or null.",
+    "printed": "What a trial has printed since its last report, or the end of it.",
     "attempt_failed": "The attempt came to nothing, and the trial will be tried again.",
     "trial_ended": "A trial has ended, for good unless it is interrupted. `suggesting` is the number of the suggestion "
     "that was being made, and does not know of this end; or null.",

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from results import stored_log
@@ -26,14 +26,16 @@ class Follower:
 
     Args:
         place: Of the run.
+        past: Called with each event that is there already.
 
     Raises:
         RunError: It is no run directory, or its log is damaged; by `new` and `until_over` too.
         StorageError: Shared storage can't be read.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, past: Callable[[Event], None] = lambda event: None) -> None:
         self.place = place
+        self._past = past
         self.run = Run()
         self.pause_s = _PAUSE_STORED_S if isinstance(place, Storage) else _PAUSE_S
         self._log: _InFolder | _InStorage = _InStorage(place) if isinstance(place, Storage) else _InFolder(place)
@@ -47,8 +49,8 @@ class Follower:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        for _ in self.new():
-            pass
+        for event in self.new():
+            self._past(event)
 
     def new(self) -> Iterator[Event]:
         """The events since the last call, each when it has been applied to `run`."""

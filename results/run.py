@@ -99,6 +99,7 @@ class Run:
     num_failures_in_a_row: int = 0
     num_spared: int = 0  # trials that were never trained, which `budget.trials` does not count
     sessions: list[tuple[datetime, datetime]] = field(default_factory=list)  # when each began, and its last event
+    has_printed: bool = False  # whether there is something to read in what its trials printed
     is_confirming: bool = False  # whether the time that goes by is that of the run inside, which confirms this one
     confirmed: list[dict[str, Any]] = field(default_factory=list)  # number, n, mean, low, high; the surest first
     objectives: Objectives = field(default_factory=lambda: Objectives(()))
@@ -297,6 +298,9 @@ class Run:
             )
         )
 
+    def _printed(self, event: Event, at: datetime) -> None:
+        self.has_printed = True
+
     def _attempt_failed(self, event: Event, at: datetime) -> None:
         trial = self.trials[event["number"]]
         trial.num_lost += event["error_kind"] not in ("node_lost", "exception")
@@ -390,9 +394,9 @@ def _wider(kind: str, other: str) -> str:
 
 
 _HANDLERS = {name.removeprefix("_"): getattr(Run, name) for name in (
-    "_study_started", "_study_resumed", "_trial_suggested", "_trial_started", "_epoch_reported", "_attempt_failed",
-    "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_confirming", "_confirmed", "_winner_chosen",
-    "_study_ended",
+    "_study_started", "_study_resumed", "_trial_suggested", "_trial_started", "_epoch_reported", "_printed",
+    "_attempt_failed", "_trial_ended", "_generation_ended", "_checkpoints_dropped", "_confirming", "_confirmed",
+    "_winner_chosen", "_study_ended",
 )}  # fmt: skip
 
 # Anything that looks at a run as it goes on: called with the run and the event that has just been applied.

@@ -71,6 +71,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._session: Session | None = None
         self._lost: WorkersLost | None = None
         self._number = -1  # of the trial that it trains, or trained last
+        self._num_printed = 0  # so many bytes of what it has printed have been handed on
         self._is_reused = False  # what trains has trained another before
         self._threads = set(threading.enumerate())
         self._left_s: float | None = None
@@ -134,6 +135,10 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
                 raise self._lost
             failure = None
         self._slate.flush()
+        if self._terms.scratch:
+            reports[0]["printed"], self._num_printed = trial_log.since(
+                self._terms.scratch, self._number, self._num_printed, is_last=reports[-1]["done"]
+            )
         if failure:
             reports[-1]["failure"] = {**failure, "reused": self._is_reused}
         if failure and self._terms.scratch:  # here, for what is printed lies on this machine
@@ -161,6 +166,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._slate.flush()
         if self._terms.scratch:
             trial_log.capture(self._terms.scratch, assignment["number"])
+            self._num_printed = 0
         self._slate.wipe(assignment["seed"])
         self._threads = set(threading.enumerate())
         self._left_s = self._terms.trial_wall_s
@@ -188,7 +194,10 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if session is None:
             return True
         session.close()
-        return session.join(_WORKERS_PATIENCE_S if self._together else _PATIENCE_S)
+        has_ended = session.join(_WORKERS_PATIENCE_S if self._together else _PATIENCE_S)
+        if self._terms.scratch and has_ended:
+            trial_log.forget(self._terms.scratch, self._number)
+        return has_ended
 
     def _arm(self) -> None:
         """Start the clock that ends the process: from outside Python, so that a loop that never yields ends too."""

@@ -97,6 +97,7 @@ DashboardOption = Annotated[
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait for a node on which a trial fits, if there is none yet.")
 ]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what trials print, too, as they report.")]
 TargetOption = Annotated[bool, typer.Option("--require-target", help="Exit with 4 if objective.target is not reached.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 DirOption = Annotated[Path, typer.Option("--dir", help="Where prepared data sets lie.")]
@@ -181,6 +182,7 @@ def run(
     address: AddressOption = None,
     wait: WaitOption = False,
     require_target: TargetOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Search, from a study to its winner."""
     from search.runs import run as run_study
@@ -188,7 +190,9 @@ def run(
 
     checked = load_study(study, set_)
     _go_home_from_a_job()
-    _search(lambda views: run_study(checked, address=address, wait_for_nodes=wait, views=views), require_target)
+    _search(
+        lambda views: run_study(checked, address=address, wait_for_nodes=wait, views=views), require_target, verbose
+    )
 
 
 @app.command()
@@ -198,13 +202,16 @@ def resume(
     address: AddressOption = None,
     wait: WaitOption = False,
     require_target: TargetOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Go on with a run that was interrupted, or grow one: --set budget.trials=120."""
     from search.runs import resume as resume_run
 
     _go_home_from_a_job()
     _search(
-        lambda views: resume_run(run_directory, set_, address=address, wait_for_nodes=wait, views=views), require_target
+        lambda views: resume_run(run_directory, set_, address=address, wait_for_nodes=wait, views=views),
+        require_target,
+        verbose,
     )
 
 
@@ -215,13 +222,16 @@ def confirm(
     seeds: Annotated[int, typer.Option(help="So many new seeds for each.")] = 5,
     address: AddressOption = None,
     wait: WaitOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Train the best configurations of a finished run again with new seeds, and let the best mean win."""
     from search.runs import confirm as confirm_run
 
     _go_home_from_a_job()
     _search(
-        lambda views: confirm_run(run_directory, top, seeds, address=address, wait_for_nodes=wait, views=views), False
+        lambda views: confirm_run(run_directory, top, seeds, address=address, wait_for_nodes=wait, views=views),
+        False,
+        verbose,
     )
 
 
@@ -272,7 +282,7 @@ def report(run_directory: RunArgument) -> None:
 
 
 @app.command()
-def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> None:
+def watch(run_directory: RunOrJobArgument, address: DashboardOption = None, verbose: VerboseOption = False) -> None:
     """Follow a run, or a cluster's job, until it is over: exit 0 with a winner, 3 without, 1 if it broke off."""
     from cluster import jobs
     from results.follow import Follower
@@ -289,7 +299,7 @@ def watch(run_directory: RunOrJobArgument, address: DashboardOption = None) -> N
         if follower.is_driven() is None:
             typer.echo(f"{run_directory}: its driver is on another machine, and can't be seen from here", err=True)
         console.print(so_far_line(follower.run))
-    with Progress(console, follower.run) as progress:
+    with Progress(console, follower.run, verbose=verbose) as progress:
         for event in follower.until_over():
             progress(follower.run, event)
     outcome = outcome_of(follower.run, run_directory)
@@ -455,18 +465,52 @@ def jobs_(address: DashboardOption = None, format_: FormatOption = Format.table)
 
 @app.command()
 def logs(
-    job: JobArgument,
+    run_directory: RunOrJobArgument,
+    trial: Annotated[int | None, typer.Option(min=0, help="The number of a run's trial; else all of them.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the run, or the job, is over.")] = False,
     address: DashboardOption = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends, and end as it ends.")] = False,
 ) -> None:
-    """Show what a job has printed."""
+    """Show what the trials of a run have printed, or a job on a cluster."""
     from cluster import jobs
 
+    if _is_run(run_directory):
+        _print_logs(run_directory, trial, follow)
+        return
+    if trial is not None:
+        raise errors.UsageError(f"--trial must come with a run directory, and {str(run_directory)!r} is none")
     there = jobs.jobs_at(address)
     if follow:
-        _followed(there, job)
+        _followed(there, str(run_directory))
     else:
-        typer.echo(there.logs(job), nl=False)
+        typer.echo(there.logs(str(run_directory)), nl=False)
+
+
+def _is_run(typed: Any) -> bool:
+    """Whether what was typed for a run or a job is meant as a run."""
+    return not isinstance(typed, Path) or typed.exists() or len(typed.parts) > 1
+
+
+def _print_logs(run_directory: Any, number: int | None, follow: bool) -> None:
+    from results.follow import Follower
+    from search.printed import Printed
+
+    printed, num_lines = Printed(number), 0
+
+    def show(event: dict[str, Any]) -> None:
+        nonlocal num_lines
+        for line in printed.lines(event):
+            num_lines += 1
+            typer.echo(line)
+
+    follower = Follower(run_directory, show)
+    if number is not None and number not in follower.run.trials:
+        there = f"0 to {max(follower.run.trials)}" if follower.run.trials else "there are none yet"
+        raise errors.UsageError(f"--trial: must be the number of a trial of the run ({there}), got {number}")
+    for event in follower.until_over() if follow else ():
+        show(event)
+    if not num_lines:
+        who = "no trial" if number is None else f"trial {number}"
+        typer.echo(f"{run_directory}: {who} has printed {'anything' if number is None else 'nothing'}", err=True)
 
 
 @app.command()
@@ -543,11 +587,11 @@ def _console() -> Any:
     return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-def _search(search: Callable[[list[Any]], Any], require_target: bool) -> None:
+def _search(search: Callable[[list[Any]], Any], require_target: bool, verbose: bool) -> None:
     from search import show
     from search.progress import Progress
 
-    with Progress(_console()) as progress:
+    with Progress(_console(), verbose=verbose) as progress:
         outcome = search([progress])
     typer.echo(show.outcome(outcome))
     if outcome.signal:

@@ -7,9 +7,11 @@ taken it, and tells the others whether the trial goes on: so rungs, checkpoints 
 import asyncio
 import math
 import shutil
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
@@ -25,7 +27,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.reaper import share_fate
-from search import libraries, workloads
+from search import libraries, trial_log, workloads
 from search.clean_slate import CleanSlate
 from search.deaths import Deaths
 from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
@@ -249,6 +251,8 @@ class _Crew:
         if said.get("collateral"):
             self._collateral = self._collateral or said["failure"]  # what others say follows from the first
             return self._hear(min(deadline, time.monotonic() + _PATIENCE_S))
+        if said.get("printed"):
+            sys.stdout.write(f"{said['printed']}\n")  # as if one process trained
         if "failure" in said:
             raise Failed(said["failure"])
         self._answer_is_awaited = "metrics" in said or "files" in said
@@ -292,49 +296,77 @@ def _work(crew: dict[str, Any]) -> None:
     me = ray.get_runtime_context()
     ray.get(mailbox.tell.remote({"ready": me.current_actor, "node": me.get_node_id()}))
     while (assignment := ray.get(mailbox.assignment.remote(index))) is not None:
-        threads = set(threading.enumerate())
-        slate.wipe(assignment["seed"])
-        try:
-            _train(train, data, terms, mailbox, rank, assignment)
-            spoilt = _any(slate.leftovers(threads) is not None, terms)
-        except BaseException as err:
-            # That another worker can't be reached follows from that one's death: the slot waits to hear of it.
-            what = {"failure": failure_of(err), "collateral": _may_follow_from_another(err)}
-            with suppress(RayError):
-                ray.get(mailbox.tell.remote(what))
-            raise
-        if rank == 0:
-            ray.get(mailbox.tell.remote({"ended": "spoilt" if spoilt else "as it began"}))
+        with _Printed(slate) as printed:
+            threads = set(threading.enumerate())
+            slate.wipe(assignment["seed"])
+            try:
+                _train(train, data, terms, _Reports(mailbox, rank, terms, printed), assignment)
+                spoilt = _any(slate.leftovers(threads) is not None, terms)
+            except BaseException as err:
+                with suppress(Exception):
+                    traceback.print_exc()
+                # That another worker can't be reached follows from that one's death: the slot waits to hear of it.
+                what = {"failure": failure_of(err), "collateral": _may_follow_from_another(err)}
+                what["printed"] = printed(is_last=True)
+                with suppress(RayError):
+                    ray.get(mailbox.tell.remote(what))
+                raise
+            if rank == 0:
+                ended = "spoilt" if spoilt else "as it began"
+                ray.get(mailbox.tell.remote({"ended": ended, "printed": printed(is_last=True)}))
         if spoilt:
             return
         index += 1
 
 
-def _train(train: Train, data: Any, terms: Terms, mailbox: Any, rank: int, assignment: Mapping[str, Any]) -> None:
+class _Printed:
+    """What a worker prints in a trial: called, it gives what is new."""
+
+    def __init__(self, slate: CleanSlate) -> None:
+        self._slate = slate
+        self._folder = tempfile.TemporaryDirectory(prefix="digitsearch-printed-", ignore_cleanup_errors=True)
+        self._end = 0
+
+    def __enter__(self) -> "_Printed":
+        trial_log.capture(self._folder.name, 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def __call__(self, *, is_last: bool = False) -> str | None:
+        self._slate.flush()
+        text, self._end = trial_log.since(self._folder.name, 0, self._end, is_last=is_last)
+        return text
+
+
+def _train(train: Train, data: Any, terms: Terms, reports: "_Reports", assignment: Mapping[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
         if assignment["checkpoint"] is not None:
             _write_files(assignment["checkpoint"], Path(folder))
         checkpoint = Path(folder) if assignment["checkpoint"] is not None else None
-        report = _Reports(mailbox, rank, terms).report
+        trial = terms.trial(assignment, data, reports.report, checkpoint=checkpoint, rank=reports.rank)
         with suppress(Unwind):
-            called(train, assignment["config"], terms.trial(assignment, data, report, checkpoint=checkpoint, rank=rank))
+            called(train, assignment["config"], trial)
 
 
 class _Reports:
     """A worker's `trial.report`."""
 
-    def __init__(self, mailbox: Any, rank: int, terms: Terms) -> None:
+    def __init__(self, mailbox: Any, rank: int, terms: Terms, printed: _Printed) -> None:
+        self.rank = rank
         self._mailbox = mailbox
-        self._rank = rank
         self._terms = terms
+        self._printed = printed
         self._began = time.perf_counter()
 
     def report(self, metrics: Mapping[str, float], save: Save | None = None) -> None:
         """Have the first worker's metrics taken, and wait for all workers."""
         answer = "go on"
-        if self._rank == 0:
+        if self.rank == 0:
             said = {
                 "metrics": plain_numbers(metrics),
+                "printed": self._printed(),
                 "can_save": save is not None,
                 "epoch_s": time.perf_counter() - self._began,
                 "node": ray.util.get_node_ip_address(),

@@ -311,7 +311,7 @@ class Engine:
 
         Args:
             assignment: As `next_assignment` gave it.
-            report: As `Session.next` gave it, and the `node`.
+            report: As `Session.next` gave it, the `node`, and what was `printed` since the last one.
 
         Raises:
             OSError: The trial could not write its checkpoint, or we the log: nothing goes on without a disk.
@@ -320,6 +320,8 @@ class Engine:
         trial = self.run.trials[number]
         if trial.state != "running":
             return True
+        if report.get("printed"):
+            self.record("printed", number=number, attempt=assignment["attempt"], text=report["printed"])
         if "epoch" in report:
             facts = {key: report[key] for key in ("epoch", "epoch_s", "node", "metrics", "checkpoint")}
             attempt, suggesting = assignment["attempt"], self._suggesting

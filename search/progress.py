@@ -12,6 +12,7 @@ from rich.text import Text
 
 from results import Event, Run, Trial
 from search import warm_start
+from search.printed import Printed
 
 
 class Progress:
@@ -20,10 +21,12 @@ class Progress:
     Args:
         console: Where it is shown; what is no terminal gets plain lines.
         run: What the picture shows before the first event, if there is something already.
+        verbose: Whether to show what trials print, too.
     """
 
-    def __init__(self, console: Console, run: Run | None = None) -> None:
+    def __init__(self, console: Console, run: Run | None = None, *, verbose: bool = False) -> None:
         self._console = console
+        self._printed = Printed() if verbose else None
         self._run = run
         self._live: Live | None = None
 
@@ -40,6 +43,8 @@ class Progress:
     def __call__(self, run: Run, event: Event) -> None:
         """Take in an event."""
         self._run = run
+        for line in self._printed.lines(event) if self._printed else ():
+            self._console.print(line, soft_wrap=True, highlight=False)
         kind = event["event"]
         if kind == "trial_ended" and (not self._live or event["state"] == "failed"):
             self._console.print(ended_line(run, run.trials[event["number"]]), soft_wrap=True, highlight=False)

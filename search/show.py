@@ -243,6 +243,8 @@ def outcome(ended: Any) -> str:
         f"tables: {directory / 'trials.parquet'}, {directory / 'epochs.parquet'}",
     ]
     lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}", f"  {me} report {directory}"]
+    if run.has_printed:
+        lines.append(f"  {me} logs {directory}")
     if "test_accuracy" in metrics:
         lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
     return "\n".join(lines)

@@ -1,9 +1,10 @@
-"""What a trial prints: one file a running trial, kept while it runs, its end kept if it fails."""
+"""What a trial prints: one file a running trial, kept while it runs; what is new in it goes along with each report."""
 
 import os
 from pathlib import Path
 
 _TAIL_BYTES = 4000
+_AT_ONCE_BYTES = 2000  # it goes into the log, where ten thousand trials with ten reports have room for theirs
 
 
 def log_path(scratch: str, number: int) -> Path:
@@ -12,10 +13,13 @@ def log_path(scratch: str, number: int) -> Path:
 
 
 def capture(scratch: str, number: int) -> None:
-    """Send all that this process writes from now on to the trial's file, C libraries and last words included."""
+    """Send all that this process writes from now on to the trial's file, C libraries and last words included.
+
+    A file of an earlier attempt is begun anew.
+    """
     path = log_path(scratch, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -30,6 +34,37 @@ def tail(scratch: str, number: int) -> str | None:
     except OSError:
         return None
     return content.decode("utf-8", errors="replace").strip() or None
+
+
+def since(scratch: str, number: int, start: int, *, is_last: bool) -> tuple[str | None, int]:
+    """What the trial has printed since, or the end of it; None if there is nothing.
+
+    Args:
+        scratch: As for `capture`.
+        number: Of the trial.
+        start: In bytes, as the last call gave it; 0 at first.
+        is_last: Whether a line that has no end yet will have none.
+
+    Returns:
+        The text, of a bar that was drawn over itself only what it came to, and where to start from the next time.
+    """
+    try:
+        with log_path(scratch, number).open("rb") as file:
+            end = os.fstat(file.fileno()).st_size
+            begin = max(start, end - _AT_ONCE_BYTES)
+            file.seek(begin)
+            content = file.read(max(end - begin, 0))
+    except OSError:
+        return None, start
+    if not is_last:
+        content = content[: content.rfind(b"\n") + 1]
+        end = begin + len(content) if content else start
+    lines = content.decode("utf-8", errors="replace").split("\n")
+    text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines).strip("\n")
+    if not text.strip():
+        return None, end
+    left_out = f"({begin - start} bytes before this are left out)\n" if begin > start else ""
+    return left_out + text, end
 
 
 def forget(scratch: str, number: int) -> None:

@@ -194,11 +194,17 @@ def test_more_workers_than_there_is_room_for_are_refused(tmp_path: Path) -> None
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_search_of_two_workers_a_trial(tmp_path: Path) -> None:
     study = made(
-        tmp_path, "sleeps", budget={"trials": 2}, resources={"workers": 2}, sampler={"name": "random", "seed": 5},
+        tmp_path, "talks", budget={"trials": 2}, resources={"workers": 2}, sampler={"known": [{"x": 0.4}, {"x": 0.3}]},
         early_stop={"name": "asha", "grace_epochs": 1, "max_epochs": 2, "reduction": 2},
     )  # fmt: skip
-    frame = pd.read_parquet(str(run(study).run_directory / "trials.parquet"))
+    outcome = run(study)
+    frame = pd.read_parquet(str(outcome.run_directory / "trials.parquet"))
     assert frame["state"].tolist() == ["finished", "stopped"] and frame["epochs"].tolist() == [2, 1]
+    said = [
+        (e["number"], e["text"].splitlines()) for e in read_events(outcome.run_directory) if e["event"] == "printed"
+    ]
+    first = ["worker 0 of 2", "100 % of epoch 1"]
+    assert said == [(0, first), (0, ["100 % of epoch 2", "the last word"]), (1, first)]
 
 
 @pytest.mark.ray

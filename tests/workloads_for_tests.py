@@ -119,6 +119,17 @@ def prints_and_fails(config: Mapping[str, Any], trial: Trial) -> None:
     raise RuntimeError("as it must")
 
 
+def talks(config: Mapping[str, Any], trial: Trial) -> None:
+    """Says what it does, with a bar, and fails at its end if `x` is above a half."""
+    print(f"worker {trial.rank} of {trial.num_workers}")  # noqa: T201
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        sys.stderr.write(f"\r  0 %\r 50 %\r100 % of epoch {epoch}\n")
+        trial.report({"score": config["x"]}, _save(str(epoch)))
+    if config["x"] > 0.5:
+        raise RuntimeError("no luck today")
+    sys.stdout.write("the last word")
+
+
 def eats_memory(config: Mapping[str, Any], trial: Trial) -> None:
     """Takes memory without end if `x` is above a half."""
     eaten = []
