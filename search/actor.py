@@ -149,7 +149,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Let go of the trial, and of the workers that trained it together."""
-        self._end()
+        if self._end() and not self._together:
+            self._slate.leftovers(self._threads)  # what they have still to write is written
         if self._together:
             self._together.close()
 

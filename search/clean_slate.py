@@ -32,7 +32,7 @@ class CleanSlate:
         self._folder = os.getcwd()
         self._environment = dict(os.environ)
         self._path = list(sys.path)
-        self._arguments = list(sys.argv)
+        self._arguments = sys.argv[:1]  # Ray's own; a script that reads its arguments has none
         self._streams = sys.stdout, sys.stderr
         self._warnings = list(warnings.filters)
         self._logging = list(logging.root.handlers), logging.root.level, logging.root.manager.disable
@@ -100,6 +100,8 @@ class CleanSlate:
             return "a closed output"
         if spoilt := libraries.spoilt():
             return spoilt
+        for thread in set(threading.enumerate()) - before:
+            libraries.end(thread)
         deadline = time.monotonic() + _GRACE_S
         while (running := self._left_running(before)) and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)

@@ -19,6 +19,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from cluster import starvation
 from cluster.connect import num_fitting
 from results.errors import RunWarning
 from search import trial_log
@@ -43,6 +44,9 @@ _ON_THE_HEAD = {"node:__internal_head__": 0.0001}
 
 # Nodes come and go; where a slot does not wait for one itself, they are counted.
 _COUNT_SLOTS_EVERY_S = 3.0
+
+# After so long without a word of any trial it is looked whether they wait for tasks of their own.
+_SILENCE_S = 30.0
 
 Answer = TypeVar("Answer")
 
@@ -148,6 +152,8 @@ class _Bridge:
         self._waits_for_nodes = resources.workers == 1  # else a slot holds no resources that it could wait for
         self._deaths = Deaths()
         self._warned = False
+        self._heard_at = time.monotonic()
+        self._is_starved = False
         self._waiting: set[str] = set()  # slots that have no actor yet
         self._actors: dict[str, ActorHandle] = {}  # of the slots that have one
         self._assignments: dict[str, dict[str, Any]] = {}  # of the slots that train, or are about to
@@ -214,8 +220,26 @@ class _Bridge:
             self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)
         self._forget(slot, assignment)
 
+    def warn_if_starved(self) -> None:
+        """Say, once, that trials seem to wait for what can't begin."""
+        if self._is_starved or not self._assignments or time.monotonic() < self._heard_at + _SILENCE_S:
+            return
+        self._heard_at = time.monotonic()  # looked at again when as much time has gone by
+        count = starvation.num_waiting()
+        if count:
+            self._is_starved = True
+            warnings.warn(
+                f"no trial has reported for {_SILENCE_S:.0f} s, and the cluster has {count} Ray tasks or actors and no "
+                "room for them; if the trials have started them, they wait for ever: leave room by a lower "
+                "resources.concurrent, and start them with scheduling_strategy='SPREAD', since what a trial holds is "
+                "full; or with num_cpus=0",
+                category=RunWarning,
+                stacklevel=1,
+            )
+
     def result(self, slot: str, result: Mapping[str, Any]) -> bool:
         """Take in what a slot's actor gave, and say whether the slot has nothing more to do."""
+        self._heard_at = time.monotonic()
         assignment = self._assignments.get(slot)
         if assignment is None:
             return not (self._assign_next(slot) or self._rest(slot))
@@ -338,6 +362,7 @@ class _Starts(Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         self._bridge.call(self._bridge.engine.prepare, None)
+        self._bridge.call(self._bridge.warn_if_starved, None)
 
 
 def _exception(slot: TuneTrial) -> Exception | None:

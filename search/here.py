@@ -1,5 +1,6 @@
 """Trains in this process, as a slot of a search would: to look, not to search."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,6 +54,7 @@ def train(
 
     assignment: dict[str, Any] = {"seed": seed, "epoch": 0}
     libraries.settle(terms.num_threads, terms.gpu)
+    arguments = list(sys.argv)
     CleanSlate(terms.num_threads).wipe(seed)  # as a slot is before each of its trials
     try:
         called(function, dict(config), terms.trial(assignment, data, report))
@@ -62,3 +64,5 @@ def train(
         raise StudyFailed(f"{it_fails}: {err.facts['message']}") from err
     except Exception as err:
         raise StudyFailed(f"{it_fails}: {failure_of(err)['message']}") from err
+    finally:
+        sys.argv[:] = arguments

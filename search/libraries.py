@@ -11,7 +11,8 @@ from trainables.memory import keep_to_share
 
 # They start some threads and processes once and keep them. The next trial does not feel them; a new process would cost
 # it seconds, and as many again for joblib's pool or wandb's service to start.
-_THREADS = ("ray", "asyncio", "ThreadPoolExecutor", "fsspecIO", "wandb-")  # Ray starts its own when it needs them
+# Ray starts its own when it needs them; OpenTelemetry's are wandb's and others'.
+_THREADS = ("ray", "asyncio", "ThreadPoolExecutor", "fsspecIO", "wandb-", "Otel")
 _PROCESSES = ("wandb-core",)
 _POOLS = ("joblib.externals.loky", "loky")
 _TRACKERS = ("multiprocessing", *(f"{pool}.backend" for pool in _POOLS))
@@ -90,6 +91,16 @@ def spoilt() -> str | None:
         if not _gpus_answer():
             return "an error of CUDA"
     return None
+
+
+def end(thread: Any) -> None:
+    """Have a thread end that a library has left running, where it can be told to.
+
+    A writer of TensorBoard that was not closed has what it was given in the last two minutes still to write.
+    """
+    if isinstance(thread, _part("tensorboard.summary.writer.event_file_writer", "_AsyncWriterThread") or ()):
+        thread.stop()
+        thread._record_writer.flush()
 
 
 def keeps(thread: threading.Thread) -> bool:

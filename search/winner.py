@@ -130,7 +130,7 @@ def why_none(run: Run) -> str:
         commonest = max(set(errors), key=errors.count)
         why = f"no trial succeeded: {failed} failed, {errors.count(commonest)} of them with: {commonest}"
         if any(trial.log_tail for trial in ended):
-            why += "; digitsearch report shows the end of what they printed"
+            why += "; digitsearch logs shows what they printed"
         return why
     return (
         f"no trial had the whole budget of epochs: {stopped} were stopped or cut off, {failed} failed; resume with "

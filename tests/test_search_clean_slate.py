@@ -202,3 +202,19 @@ libraries.settle(2, 1.0)
 assert shares == [0.5, 0.25], shares
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+
+
+def test_a_writer_of_tensorboard_that_was_not_closed_writes_what_it_has(slate: CleanSlate, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    threads = set(threading.enumerate())
+    writer = SummaryWriter(str(tmp_path))
+    for step in range(5):
+        writer.add_scalar("loss", 0.5, step)
+    assert slate._left_running(threads) is not None
+    assert slate.leftovers(threads) is None
+    written = EventAccumulator(str(tmp_path))
+    written.Reload()
+    assert len(written.Scalars("loss")) == 5

@@ -20,7 +20,7 @@ from ray import tune
 from results import EventLog, Run, RunError, open_run
 from results.errors import RunWarning
 from results.events import log_path
-from search import Outcome, resume, run
+from search import Outcome, dispatch, resume, run
 from search.interrupts import Interrupts
 from search.suggest import optuna_study
 from tests.faults import Search, kill_everything, processes_of
@@ -190,11 +190,26 @@ def test_a_function_that_works_once_in_a_process_gets_one_for_each_trial(cluster
     assert frame["metric_process"].nunique() == 5
 
 
+def test_trials_that_wait_for_tasks_of_their_own_are_told_of(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(dispatch, "_SILENCE_S", 2.0)
+    ways = ["spread", "nothing", "captured"]
+    study = made(
+        tmp_path, "starts_a_task", space={"how": {"choice": ways}}, sampler={"known": [{"how": way} for way in ways]},
+        early_stop={"name": "none", "max_epochs": 1}, budget={"trials": 3, "wall": "10s"},
+    )  # fmt: skip
+    frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    assert frame["state"].tolist() == ["finished", "finished", "interrupted"]
+    (said,) = [str(one.message) for one in recwarn if one.category is RunWarning]
+    assert said.startswith("no trial has reported for 2 s, and the cluster has 1 Ray tasks or actors and no room for")
+
+
 @pytest.mark.chaos
 def test_fresh_and_reused_actors_give_identical_numbers(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search import dispatch, load_study
+    from search import load_study
 
     overrides = ["budget.trials=4", "resources.concurrent=1", "early_stop.max_epochs=2", f"output={tmp_path}"]
     tune_run, assign_next, slot_started = tune.run, dispatch._Bridge._assign_next, dispatch._Bridge.slot_started

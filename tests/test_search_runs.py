@@ -258,7 +258,7 @@ def test_a_search_without_success_has_no_winner_and_says_why(tmp_path: Path) -> 
     with pytest.raises(NoTrialSucceeded) as raised:
         run(study)
     assert "no trial succeeded: 4 failed, 4 of them with: ValueError: the learning rate is a fish" in str(raised.value)
-    assert str(raised.value).endswith("; digitsearch report shows the end of what they printed")
+    assert str(raised.value).endswith("; digitsearch logs shows what they printed")
     assert open_run(tmp_path / "run").ended == "trials"
 
 

@@ -130,6 +130,14 @@ def talks(config: Mapping[str, Any], trial: Trial) -> None:
     sys.stdout.write("the last word")
 
 
+def starts_a_task(config: Mapping[str, Any], trial: Trial) -> None:
+    """Waits for a task of its own, which finds room where `how` says so."""
+    import ray
+
+    options = {"spread": {"scheduling_strategy": "SPREAD"}, "nothing": {"num_cpus": 0}, "captured": {}}[config["how"]]
+    trial.report({"score": ray.get(ray.remote(lambda: 1.0).options(**options).remote())})
+
+
 def eats_memory(config: Mapping[str, Any], trial: Trial) -> None:
     """Takes memory without end if `x` is above a half."""
     eaten = []
