@@ -59,7 +59,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._terms, self._data = terms, data
         self._together: DataParallel | None = None
         with no_collection():
-            self._train: Train = workloads.find(terms.workload)
+            self._train: Train = terms.train
             if terms.num_workers > 1:
                 self._train = self._together = _on_several_workers(terms, data)
             else:

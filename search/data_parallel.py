@@ -27,7 +27,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.reaper import share_fate
-from search import libraries, trial_log, workloads
+from search import libraries, trial_log
 from search.clean_slate import CleanSlate
 from search.deaths import Deaths
 from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
@@ -288,7 +288,7 @@ def _work(crew: dict[str, Any]) -> None:
     terms, mailbox = crew["terms"], crew["mailbox"]
     libraries.settle(terms.num_threads, terms.gpu)
     rank = ray.train.get_context().get_world_rank()
-    train, data = workloads.find(terms.workload), ray.get(crew["data"][0])
+    train, data = terms.train, ray.get(crew["data"][0])
     slate, index = CleanSlate(terms.num_threads), 0
     # What takes seconds the first time is no trial's: the first message between the workers, what a wipe imports.
     _any(False, terms)

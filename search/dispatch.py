@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from cluster import starvation
 from cluster.connect import num_fitting
 from results.errors import RunWarning
-from search import trial_log
+from search import trial_log, workloads
 from search.actor import NewProcessWanted, ProcessSpoilt, TrialActor, WorkersLost
 from search.deaths import Deaths
 from search.engine import Engine
@@ -55,14 +55,22 @@ def share(data: Any, study: Study) -> ObjectRef:
     """Put what a study's trials train on into the object store: once a node, and what NumPy holds is not copied there.
 
     Raises:
-        StudyError: It can't leave its process.
+        StudyError: It can't leave its process; nor can a function that has to be sent along.
     """
+    try:
+        cloudpickle.dumps(workloads.unimportable(study.workload))
+    except Exception as err:
+        must = "must be a function that can be sent to another process, with all that it uses"
+        raise StudyError(f"workload {study.workload!r} {must}, got {_first_line(err)}") from err
     try:
         return ray.put(data)
     except Exception as err:  # its own code may say how it is to be sent
-        why = str(err.__cause__ or err).splitlines()[0]
         must = "must give what can be sent to another process, like arrays, tables or plain values"
-        raise StudyError(f"data {study.data!r} {must}, got a {type(data).__name__}: {why}") from err
+        raise StudyError(f"data {study.data!r} {must}, got a {type(data).__name__}: {_first_line(err)}") from err
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err.__cause__ or err) or type(err).__name__).splitlines()[0]
 
 
 def dispatch(engine: Engine, terms: Terms, data: ObjectRef, resources: Resources) -> None:

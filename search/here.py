@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search import libraries, workloads
+from search import libraries
 from search.clean_slate import CleanSlate
 from search.errors import StudyFailed, UsageError
 from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
@@ -43,7 +43,7 @@ def train(
     Raises:
         StudyFailed: The function raises before that, or its report is none.
     """
-    function, num_reports = workloads.find(terms.workload), 0
+    function, num_reports = terms.train, 0
 
     def report(metrics: Mapping[str, float], save: Save | None = None) -> None:
         nonlocal num_reports

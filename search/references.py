@@ -11,6 +11,7 @@ from search.interrupts import Signalled
 from search.origin import described, origin, said
 from spaces.errors import did_you_mean
 
+MAIN = "__main__"  # the running program, or notebook
 PATTERN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 
@@ -41,7 +42,11 @@ def look_up(key: str, reference: str, what: str = "name") -> Any:
     except (Exception, SystemExit) as err:  # a module may raise anything as it is imported; a script ends its process
         raise StudyError(_not_importable(key, reference, what, _why(err))) from err
     if not hasattr(module, name):
-        why = f"a module {module_name!r} without {name!r}{did_you_mean(name, vars(module))}"
+        why = f"a module {module_name!r} without {name!r}"
+        if module_name == MAIN:
+            why += ": what a program or a notebook defines is found from there alone; go on there, or name a module"
+        else:
+            why += did_you_mean(name, vars(module))
         raise StudyError(_not_importable(key, reference, what, why))
     return getattr(module, name)
 

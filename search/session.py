@@ -50,6 +50,7 @@ class Terms:
         num_workers: Workers of a trial.
         resources_per_worker: What each asks of Ray, by Ray's names.
         scratch: A folder for what trials print; None leaves it where Ray puts it.
+        function: The workload's function itself, where it is one that other processes can't import.
     """
 
     workload: str
@@ -66,10 +67,12 @@ class Terms:
     num_workers: int = 1
     resources_per_worker: Mapping[str, float] = field(default_factory=dict)
     scratch: str | None = None
+    function: Train | None = None
 
     @classmethod
     def of(cls, study: "Study", run_directory: Place) -> "Terms":
         """What a study says to its trials, and where they write."""
+        from search import workloads
         from search.early_stop import rungs  # with what checks a study, which a trial's process has no use for
 
         return cls(
@@ -86,7 +89,19 @@ class Terms:
             precision=study.precision,
             num_workers=study.resources.workers,
             resources_per_worker=study.resources.each,
+            function=workloads.unimportable(study.workload),
         )
+
+    @property
+    def train(self) -> Train:
+        """The training function.
+
+        Raises:
+            StudyError: It can't be imported.
+        """
+        from search import workloads
+
+        return self.function or workloads.find(self.workload)
 
     def trial(
         self,

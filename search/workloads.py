@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from search.errors import StudyError, StudyFailed
 from search.interrupts import Signalled
 from search.origin import described
-from search.references import look_up
+from search.references import MAIN, look_up
 from spaces import DIGITS_PARAMETERS
 from trainables import Data, Train
 
@@ -34,6 +34,11 @@ def find(workload: str) -> Train:
         StudyError: It can't be imported, or is none.
     """
     return _function("workload", "trainables.digits:train" if workload == "digits" else workload)  # type: ignore[no-any-return]
+
+
+def unimportable(workload: str) -> Train | None:
+    """The function that a study names, if it is of the running program, or notebook: no other process can import it."""
+    return find(workload) if workload.startswith(f"{MAIN}:") else None
 
 
 def _function(key: str, reference: str) -> Any:

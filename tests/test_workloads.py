@@ -284,6 +284,62 @@ def test_a_trial_of_an_example_that_goes_on_is_as_one_that_was_never_stopped(
     assert len(found) == 5 and found[3:] == found[1:3] and found[0] != found[1]
 
 
+# A program of a user's own: nothing of it is in a module, and what it is started with is for itself.
+PROGRAM = """
+import sys
+import threading
+from pathlib import Path
+from search import Study, StudyError, resume, run
+
+OFFSET, LOCK = 0.25, threading.Lock()
+
+def load():
+    return {"offset": OFFSET}
+
+def train(config, trial):
+    assert len(sys.argv) == 1
+    trial.report({"score": config["x"] + trial.data["offset"] + OFFSET})
+
+def locks(config, trial):
+    with LOCK:
+        trial.report({"score": 1.0})
+
+study = {
+    "name": "program", "workload": "__main__:train", "data": "__main__:load", "objective": {"metric": "score"},
+    "space": {"x": {"float": [0.0, 1.0]}}, "early_stop": {"name": "none", "max_epochs": 1}, "budget": {"trials": 2},
+    "resources": {"concurrent": 1},
+}
+trial = run(Study.from_mapping(study)).run.trials[0]
+assert trial.epochs[0].metrics["score"] == trial.config["x"] + 0.5
+assert resume(Path("runs/program"), ["budget.trials=3"]).run.count("finished") == 3
+try:
+    run(Study.from_mapping({**study, "name": "locks", "workload": "__main__:locks"}))
+except StudyError as err:
+    print(err)
+"""
+
+
+@pytest.mark.ray
+def test_a_function_of_the_running_program_is_sent_to_the_trials(tmp_path: Path, type_in: Typed) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
+    words = [sys.executable, "program.py", "--words=of-its-own"]
+    ran = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == (
+        "workload '__main__:locks' must be a function that can be sent to another process, with all that it uses, "
+        "got cannot pickle '_thread.lock' object\n"
+    )
+    assert not (tmp_path / "runs" / "locks").exists()
+    typed = type_in("resume", "runs/program", "--set", "budget.trials=4")
+    assert typed.returncode == 2
+    assert typed.stderr == (
+        "error: workload '__main__:train' must be importable as package.module:function, got a module '__main__' without "
+        "'train': what a program or a notebook defines is found from there alone; go on there, or name a module\n"
+    )
+    assert len(json.loads(type_in("trials", "runs/program", "--format", "json").stdout)) == 3
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["plain_pytorch", "no_network", "lightning", "script"])
