@@ -20,6 +20,11 @@ def is_reference(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(PATTERN, value) is not None
 
 
+def of(function: Any) -> str:
+    """How a study names a function; what lies inside of another function or class gives no reference."""
+    return f"{function.__module__}:{function.__qualname__}" if hasattr(function, "__qualname__") else repr(function)
+
+
 def look_up(key: str, reference: str, what: str = "name") -> Any:
     """The thing that a study names; its module is imported.
 

@@ -674,7 +674,7 @@ class Study(_Section):
         """Check plain values.
 
         Args:
-            mapping: What a study file says, overrides and all.
+            mapping: What a study file says, overrides and all; `workload` and `data` may be functions themselves.
             source: Whose values they are, for messages.
             text: The YAML that they were read from, for line numbers.
             overrides: What of it came from the command line, for messages.
@@ -684,8 +684,9 @@ class Study(_Section):
         """
         if not isinstance(mapping, dict):
             raise StudyError(f"{source}: a study must be a mapping of keys to values, got {shown(mapping)}")
+        named = {key: references.of(mapping[key]) for key in ("workload", "data") if callable(mapping.get(key))}
         try:
-            return cls.model_validate(mapping)
+            return cls.model_validate({**mapping, **named})
         except ValidationError as err:
             raise StudyError("\n".join(_message(error, source, text, overrides) for error in err.errors())) from err
 

@@ -305,7 +305,7 @@ def locks(config, trial):
         trial.report({"score": 1.0})
 
 study = {
-    "name": "program", "workload": "__main__:train", "data": "__main__:load", "objective": {"metric": "score"},
+    "name": "program", "workload": train, "data": load, "objective": {"metric": "score"},
     "space": {"x": {"float": [0.0, 1.0]}}, "early_stop": {"name": "none", "max_epochs": 1}, "budget": {"trials": 2},
     "resources": {"concurrent": 1},
 }
@@ -317,6 +317,13 @@ try:
 except StudyError as err:
     print(err)
 """
+
+
+def test_a_function_that_is_handed_over_is_named(tmp_path: Path) -> None:
+    study = made(tmp_path, workload=write_workload, data=made)
+    assert (study.workload, study.data) == ("search.skeletons:write_workload", f"{__name__}:made")
+    with pytest.raises(StudyError, match="unknown workload '.*<lambda>'"):
+        made(tmp_path, workload=lambda config, trial: None)
 
 
 @pytest.mark.ray
