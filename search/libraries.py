@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from search.on_import import when_imported
@@ -66,7 +67,7 @@ def _wipe_tensorflow(tensorflow: Any, seed: int, num_threads: int) -> None:
 
 
 def _wipe_keras(keras: Any, seed: int, num_threads: int) -> None:
-    keras.utils.clear_session()  # its names, its own generator, and each network until then
+    keras.backend.clear_session()  # its names, its own generator, and each network until then
 
 
 def _wipe_pyplot(pyplot: Any, seed: int, num_threads: int) -> None:
@@ -100,7 +101,8 @@ def end(thread: Any) -> None:
     """
     if isinstance(thread, _part("tensorboard.summary.writer.event_file_writer", "_AsyncWriterThread") or ()):
         thread.stop()
-        thread._record_writer.flush()
+        with suppress(AttributeError):  # TensorBoard's own (2.21)
+            thread._record_writer.flush()
 
 
 def keeps(thread: threading.Thread) -> bool:

@@ -322,7 +322,7 @@ except StudyError as err:
 def test_a_function_that_is_handed_over_is_named(tmp_path: Path) -> None:
     study = made(tmp_path, workload=write_workload, data=made)
     assert (study.workload, study.data) == ("search.skeletons:write_workload", f"{__name__}:made")
-    with pytest.raises(StudyError, match="unknown workload '.*<lambda>'"):
+    with pytest.raises(StudyError, match=r"unknown workload '.*<lambda>'"):
         made(tmp_path, workload=lambda config, trial: None)
 
 
