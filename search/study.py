@@ -200,17 +200,36 @@ DataField = Annotated[
 ]
 
 
+# Whoever forgets `mode` for one of these would be given the worst of all, with no word about it.
+_LESS_IS_BETTER = {
+    "loss", "error", "err", "mse", "rmse", "mae", "mape", "nll", "bce", "perplexity", "ppl", "wer", "cer", "fid",
+    "regret", "cost", "latency",
+}  # fmt: skip
+
+
 class Objective(_Section):
     """What is searched for; a list of such sections for the best trade-offs of several."""
 
     metric: str = Field("val_accuracy", description="A metric that the workload reports each epoch.")
-    mode: Literal["max", "min"] = Field("max", description="Whether more is better.")
+    mode: Literal["max", "min"] = Field(
+        "max", description="Whether more is better; must be said of a metric that is called loss, error or the like."
+    )
     target: float | None = Field(
         None, description="The search ends once a finished trial is this good; for one objective alone."
     )
     reference: float | None = Field(
         None, description="Of several objectives: what the hypervolume is measured from; null: the worst that was seen."
     )
+
+    @model_validator(mode="after")
+    def _says_mode(self) -> "Objective":
+        words = set(re.split(r"[^a-z0-9]+", self.metric.lower()))
+        if "mode" not in self.model_fields_set and words & _LESS_IS_BETTER:
+            is_better = "min if less of it is better, max if more is"
+            raise _at(
+                "mode", f"objective.mode must be said of a metric that is called {self.metric}, got none: {is_better}"
+            )
+        return self
 
 
 class Constraint(_Section):
@@ -739,6 +758,13 @@ def overridden(mapping: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
             section[last] = yaml_text.load(value)
         except StudyError as err:
             raise StudyError(f"--set {path}: {err}") from err
+    objective, before = changed.get("objective"), mapping.get("objective")
+    if isinstance(objective, dict) and isinstance(before, Mapping) and objective.get("metric") != before.get("metric"):
+        typed = {override.partition("=")[0] for override in overrides}
+        if "objective" not in typed:  # what the file says is of another metric
+            changed["objective"] = {
+                key: value for key, value in objective.items() if key == "metric" or f"objective.{key}" in typed
+            }
     return changed
 
 

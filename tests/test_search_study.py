@@ -47,6 +47,19 @@ def test_overrides_are_yaml_and_reach_any_depth() -> None:
     assert study.budget.plateau is not None and study.budget.plateau.trials == 9
 
 
+def test_another_metric_brings_nothing_of_the_one_in_the_file() -> None:
+    assert load_study("quickstart", ["objective.metric=val_accuracy"]).to_mapping()["objective"]["mode"] == "max"
+    with pytest.raises(
+        StudyError, match=r"objective\.mode must be said of a metric that is called val_loss, got none: min if less"
+    ):
+        load_study("quickstart", ["objective.metric=val_loss", "objective.target=0.1"])
+    overrides = ["objective.metric=val_loss", "objective.mode=min", "objective.target=0.1"]
+    found = load_study("quickstart", overrides).to_mapping()["objective"]
+    assert found == {"metric": "val_loss", "mode": "min", "target": 0.1, "reference": None}
+    whole = load_study("quickstart", ["objective={metric: val_loss, mode: min}"]).to_mapping()["objective"]
+    assert whole["mode"] == "min"
+
+
 def test_1e_4_is_a_number(tmp_path: Path) -> None:
     assert yaml_text.load("[1e-4, 2E5, 1.0e-3, 12, 0x10, e5]") == [1e-4, 2e5, 1e-3, 12, 16, "e5"]
 
@@ -73,6 +86,10 @@ BROKEN = {
     "plateau (did you mean 'trials'?)",
     "budget: {plateau: {trails: 3}}": "s.yaml, line 1: unknown key 'trails' in budget.plateau; known: trials, min_delta "
     "(did you mean 'trials'?)",
+    "objective: {metric: val/RMSE}": "s.yaml, line 1: objective.mode must be said of a metric that is called val/RMSE, got "
+    "none: min if less of it is better, max if more is",
+    "objective: [{metric: score}, {metric: train_loss}]": "s.yaml, line 1: objective.mode must be said of a metric that is "
+    "called train_loss, got none: min if less of it is better, max if more is",
     "budget: {trials: 0}": "s.yaml, line 1: budget.trials must be at least 1, got 0",
     "budget: {trials: -3}": "s.yaml, line 1: budget.trials must be at least 1, got -3",
     "budget: {trials: many}": "s.yaml, line 1: budget.trials must be a whole number, got 'many'",
