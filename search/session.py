@@ -260,7 +260,10 @@ class Session:
         epoch_s = time.perf_counter() - self._resumed_at if epoch_s is None else epoch_s
         self._epoch += 1
         if self._epoch > self._terms.max_epochs:
-            raise RuntimeError(f"a trial must report {self._terms.max_epochs} times at most, got one more")
+            raise RuntimeError(
+                f"a trial must report {self._terms.max_epochs} times at most, got one more; count to trial.max_epochs, "
+                "which early_stop.max_epochs sets"
+            )
         numbers = plain_numbers(metrics)
         missing = [name for name in self._terms.wanted.metrics if name not in numbers]
         if missing:
