@@ -13,7 +13,7 @@ from search.printed import Printed
 from tests.drivers import Driver
 
 ROOT = Path(__file__).parents[1]
-Typed = Callable[..., "subprocess.CompletedProcess[str]"]
+Say = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -57,40 +57,37 @@ def test_a_trial_that_died_or_failed_adds_what_was_not_reported() -> None:
 
 
 @pytest.mark.ray
-def test_what_trials_print_is_shown_as_they_report_and_afterwards(tmp_path: Path, type_in: Typed) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_trials_print_is_shown_as_they_report_and_afterwards(tmp_path: Path, say: Say) -> None:
     (tmp_path / "talks.yaml").write_text(
         "workload: workloads_for_tests:talks\ndata: null\nobjective: {metric: score}\nspace: {x: {float: [0.0, 1.0]}}\n"
         "sampler: {known: [{x: 0.3}, {x: 0.7}]}\nearly_stop: {name: none, max_epochs: 2}\nbudget: {trials: 2}\n"
+        "resources: {concurrent: 1}\n"
     )
-    ran = type_in("run", "talks.yaml", "--verbose")
-    assert ran.returncode == 0, ran.stderr
-    lines = ran.stdout.splitlines()
+    code, out, err = say("run", "talks.yaml", "--verbose")
+    assert code == 0, err
+    lines = out.splitlines()
     said = ["worker 0 of 1", "100 % of epoch 1", "100 % of epoch 2", "the last word"]
     assert lines[:5] == [
         *(f"trial 0: {line}" for line in said),
         "trial 0 of 2: finished after 2 epochs, score 0.3000; best so far score 0.3000 (trial 0)",
     ]
     assert lines.count("trial 1: RuntimeError: no luck today") == 2, "each attempt said so, once"
-    assert "  digitsearch logs runs/talks" in [line.replace("python -m search", "digitsearch") for line in lines[-4:]]
+    assert lines[-1].endswith(" logs runs/talks")
 
-    assert type_in("logs", "runs/talks", "--trial", "0").stdout.splitlines() == said
-    both = type_in("logs", "runs/talks", "--follow").stdout.splitlines()
+    assert say("logs", "runs/talks", "--trial", "0")[1].splitlines() == said
+    both = say("logs", "runs/talks", "--follow")[1].splitlines()
     assert both == [line for line in lines if line.startswith(("trial 0: ", "trial 1: ")) and "tried again" not in line]
-    wrong = type_in("logs", "runs/talks", "--trial", "2")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "error: --trial: must be the number of a trial of the run (0 to 1), got 2\n"
+    wrong = "error: --trial: must be the number of a trial of the run (0 to 1), got 2\n"
+    assert say("logs", "runs/talks", "--trial", "2") == (2, "", wrong)
 
 
-def test_it_follows_a_run_to_its_end_and_says_where_there_is_nothing(tmp_path: Path, type_in: Typed) -> None:
+def test_it_follows_a_run_to_its_end_and_says_where_there_is_nothing(tmp_path: Path, say: Say) -> None:
     driver = Driver(tmp_path / "w").begin()
     driver.suggest(0)
     driver.train(0, 0.5)
-    silent = type_in("logs", "w"), type_in("logs", "w", "--trial", "0")
-    assert [(found.returncode, found.stdout) for found in silent] == [(0, "")] * 2
-    assert [found.stderr for found in silent] == [
-        "w: no trial has printed anything\n",
-        "w: trial 0 has printed nothing\n",
-    ]
+    assert say("logs", "w") == (0, "", "w: no trial has printed anything\n")
+    assert say("logs", "w", "--trial", "0") == (0, "", "w: trial 0 has printed nothing\n")
 
     driver.tell("printed", number=0, attempt=1, text="one")
     words = [sys.executable, "-m", "search", "logs", "w", "--follow"]
@@ -105,9 +102,8 @@ def test_it_follows_a_run_to_its_end_and_says_where_there_is_nothing(tmp_path: P
     assert (out, following.returncode) == ("trial 0: [red]two[/red]\n", 0)
 
 
-def test_a_trial_is_of_a_run(type_in: Typed) -> None:
-    found = type_in("logs", "raysubmit_1", "--trial", "0")
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == "error: --trial must come with a run directory, and 'raysubmit_1' is none\n"
-    found = type_in("logs", "runs/nothing")
-    assert found.returncode == 2 and found.stderr.startswith("error: 'runs/nothing' is not a run directory")
+def test_a_trial_is_of_a_run(say: Say) -> None:
+    wrong = "error: --trial must come with a run directory, and 'raysubmit_1' is none\n"
+    assert say("logs", "raysubmit_1", "--trial", "0") == (2, "", wrong)
+    code, out, err = say("logs", "runs/nothing")
+    assert (code, out) == (2, "") and err.startswith("error: 'runs/nothing' is not a run directory")

@@ -289,8 +289,10 @@ PROGRAM = """
 import sys
 import threading
 from pathlib import Path
+import ray
 from search import Study, StudyError, resume, run
 
+ray.init(address="local", include_dashboard=False)  # one cluster for all three
 OFFSET, LOCK = 0.25, threading.Lock()
 
 def load():
