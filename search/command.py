@@ -147,6 +147,7 @@ def validate(study: StudyArgument, set_: SetOption = []) -> None:  # noqa: B006 
     from search.study import DataSection, load_study
 
     checked = load_study(study, set_)
+    _hint(checked)
     workloads.check(checked)
     if isinstance(checked.data, DataSection):
         from trainables import datasets
@@ -171,6 +172,7 @@ def plan(
     from search.study import load_study
 
     checked = load_study(study, set_)
+    _hint(checked)
     found = look(checked, address=address, wait_for_nodes=wait, probes=probe)
     typer.echo(show.plan(checked, found, format_.value), nl=False)
 
@@ -189,6 +191,7 @@ def run(
     from search.study import load_study
 
     checked = load_study(study, set_)
+    _hint(checked)
     _go_home_from_a_job()
     _search(
         lambda views: run_study(checked, address=address, wait_for_nodes=wait, views=views), require_target, verbose
@@ -585,6 +588,13 @@ def _console() -> Any:
 
     # What trials say is shown as it is: [red] in an error is no colour.
     return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def _hint(study: Any) -> None:
+    from search.hints import hints
+
+    for hint in hints(study):
+        typer.echo(f"hint: {hint}", err=True)
 
 
 def _search(search: Callable[[list[Any]], Any], require_target: bool, verbose: bool) -> None:

@@ -333,6 +333,24 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(type_in: Typed, 
     )
 
 
+def test_a_wide_range_without_log_is_hinted_at(say: Say, tmp_path: Path) -> None:
+    space = "{a: {float: [1.0e-4, 0.1]}, b: {float: [1.0e-4, 0.1], log: true}, c: {float: [0.0, 9.0]}, d: {int: [1, 1024]}, "
+    space += "e: {int: [1, 999]}, f: {float: [0.001, 9.001], step: 0.5}, g: {choice: [1, 9999]}}"
+    (tmp_path / "wide.yaml").write_text(f"workload: search.skeletons:write_workload\ndata: null\nspace: {space}\n")
+    code, out, err = say("validate", "wide.yaml")
+    assert (
+        code == 0
+        and "wide" in out
+        and err.splitlines()
+        == [
+            "hint: space.a is drawn evenly from 0.0001 to 0.1, nine in ten above 0.01009; with log: true each power of ten is "
+            "as likely",
+            "hint: space.d is drawn evenly from 1 to 1024, nine in ten above 103.3; with log: true each power of ten is as likely",
+            "wide.yaml: a valid study; `digitsearch run wide.yaml` searches it",
+        ]
+    )
+
+
 @pytest.fixture
 def mnist() -> Path:
     folder = os.environ.get("DIGITSEARCH_MNIST")
