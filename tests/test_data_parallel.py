@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from cluster.errors import ClusterError
 from results import Event, Run, read_events
+from results.errors import RunWarning
 from search import NoTrialSucceeded, Study, load_study, resume, run
 from tests.faults import Search
 from tests.test_search_runs import made
@@ -162,6 +163,19 @@ def test_a_worker_that_fails_fails_its_trial_with_its_message(how: str, kind: st
     trial = pd.read_parquet(tmp_path / "run" / "trials.parquet").iloc[0]
     assert (trial["attempts"], trial["error_kind"], trial["last_num_workers"]) == (1, kind, 2)
     assert error in trial["error"]
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_that_can_train_once_are_replaced(tmp_path: Path) -> None:
+    study = made(
+        tmp_path, "", workload="workload_that_spoils:works_once", budget={"trials": 4}, resources={"workers": 2},
+        early_stop={"name": "none", "max_epochs": 1},
+    )  # fmt: skip
+    with pytest.warns(RunWarning, match="each trial gets a new process from now on"):
+        frame = pd.read_parquet(run(study).run_directory / "trials.parquet")
+    assert set(frame["state"]) == {"finished"} and frame["attempts"].tolist() == [1, 2, 2, 1]
 
 
 @pytest.mark.ray
