@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from types import ModuleType
 
 from search import libraries
 from search.on_import import when_imported
+from search.origin import is_theirs
+from search.references import MAIN
 
 # What is still running when a trial has ended, and is about to end too, is cheaper waited for than a new process.
 _GRACE_S, _LOOK_EVERY_S = 0.5, 0.02
@@ -35,7 +38,8 @@ class CleanSlate:
         self._arguments = sys.argv[:1]  # Ray's own; a script that reads its arguments has none
         self._streams = sys.stdout, sys.stderr
         self._warnings = list(warnings.filters)
-        self._logging = list(logging.root.handlers), logging.root.level, logging.root.manager.disable
+        self._logging = _logging_now()
+        self._modules = set(sys.modules)
         self._start_method = multiprocessing.get_start_method(allow_none=True)
         self._has_group = libraries.has_process_group()  # of the workers that train a trial together
         self._children = set(_children())
@@ -66,12 +70,18 @@ class CleanSlate:
                 self._wipe_module(sys.modules[name])
 
     def _wipe_logging(self) -> None:
-        handlers, level, disable = self._logging
-        for handler in logging.root.handlers[:]:
-            if handler not in handlers:
-                logging.root.removeHandler(handler)
-                handler.close()
-        logging.root.handlers[:] = handlers
+        new = set(sys.modules) - self._modules
+        self._modules |= new
+        if any(_is_theirs(name) for name in new):  # what such a module sets up as it is imported, it sets up once
+            self._logging = _logging_now()
+        before, level, disable = self._logging
+        for logger in _loggers():
+            added = [handler for handler in logger.handlers if handler not in before.get(logger.name, ())]
+            if added and not _is_a_librarys(logger):
+                for handler in added:  # the next trial's own would write each line a second time
+                    logger.removeHandler(handler)
+                    handler.close()
+        logging.root.handlers[:] = before["root"]
         if (logging.root.level, logging.root.manager.disable) != (level, disable):  # all loggers are told
             logging.root.setLevel(level)
             logging.disable(disable)
@@ -115,6 +125,29 @@ class CleanSlate:
             if pid not in self._children:
                 return f"a process ({name})"
         return None
+
+
+def _logging_now() -> tuple[dict[str, list[logging.Handler]], int, int]:
+    handlers = {logger.name: list(logger.handlers) for logger in _loggers()}
+    return handlers, logging.root.level, logging.root.manager.disable
+
+
+def _loggers() -> Iterator[logging.Logger]:
+    yield logging.root
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and logger.handlers:
+            yield logger
+
+
+def _is_a_librarys(logger: logging.Logger) -> bool:
+    """Whether a logger is that of an imported library, which sets it up once."""
+    package = logger.name.partition(".")[0]
+    return package in sys.modules and package != MAIN and not _is_theirs(package)
+
+
+def _is_theirs(module: str) -> bool:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and is_theirs(file)
 
 
 def _children() -> dict[int, str]:

@@ -19,11 +19,12 @@ def origin(err: BaseException) -> str | None:
     An array of a wrong shape is complained of deep in NumPy; what has to be changed is the line that handed it over.
     """
     frames = traceback.extract_tb(err.__traceback__)
-    theirs = [frame for frame in frames if _is_theirs(frame.filename)]
+    theirs = [frame for frame in frames if is_theirs(frame.filename)]
     return f"{Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else None
 
 
-def _is_theirs(file: str) -> bool:
+def is_theirs(file: str) -> bool:
+    """Whether a file of Python is a user's own, and neither ours nor a library's."""
     return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in _NOT_THEIRS)
 
 

@@ -1,6 +1,7 @@
 """What one trial leaves in its process, and what of it the next one may find."""
 
 import gc
+import importlib
 import logging
 import subprocess
 import sys
@@ -159,6 +160,35 @@ def test_handlers_of_a_trials_log_are_closed(slate: CleanSlate, tmp_path: Path) 
     assert handler.stream is not None
     slate.wipe(0)
     assert logging.root.handlers == before and logging.root.level == logging.WARNING and handler.stream is None
+
+
+def test_a_logger_of_a_users_own_loses_what_a_trial_gave_it_and_a_librarys_keeps_it(slate: CleanSlate) -> None:
+    mine, other, librarys = (logging.getLogger(name) for name in ("mine.trainer", __name__, "torch.mine"))
+    before = logging.NullHandler()
+    mine.addHandler(before)
+    slate = CleanSlate(num_threads=1)
+    for logger in (mine, other, librarys):
+        logger.addHandler(logging.StreamHandler())
+    slate.wipe(0)
+    assert mine.handlers == [before] and not other.handlers and len(librarys.handlers) == 1
+    librarys.handlers.clear()
+
+
+def test_what_a_module_of_a_users_own_sets_up_as_a_trial_imports_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
+    setup = "import logging\nlogging.root.addHandler(logging.StreamHandler())\n"
+    (tmp_path / "sets_logging_up.py").write_text(setup)
+    slate, before = CleanSlate(num_threads=1), len(logging.root.handlers)
+    slate.wipe(0)
+    importlib.import_module("sets_logging_up")
+    slate.wipe(0)
+    assert len(logging.root.handlers) == before + 1
+    logging.root.addHandler(logging.StreamHandler())
+    slate.wipe(0)
+    assert len(logging.root.handlers) == before + 1
 
 
 def test_figures_are_closed(slate: CleanSlate) -> None:
