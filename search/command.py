@@ -488,11 +488,6 @@ def logs(
         typer.echo(there.logs(str(run_directory)), nl=False)
 
 
-def _is_run(typed: Any) -> bool:
-    """Whether what was typed for a run or a job is meant as a run."""
-    return not isinstance(typed, Path) or typed.exists() or len(typed.parts) > 1
-
-
 def _print_logs(run_directory: Any, number: int | None, follow: bool) -> None:
     from results.follow import Follower
     from search.printed import Printed
@@ -575,12 +570,16 @@ def _go_home_from_a_job() -> None:
         typer.echo(f"a job's folder does not stay: relative folders are those of {Path.home()}", err=True)
 
 
-def _is_job(run_directory: Any, address: str | None) -> bool:
-    """Whether what was typed for a run is meant as the id of a job."""
+def _is_run(typed: Any) -> bool:
+    """Whether what was typed for a run or a job can be meant as a run: a job's id is one word that names no folder."""
+    return not isinstance(typed, Path) or len(typed.parts) > 1 or typed.exists()
+
+
+def _is_job(typed: Any, address: str | None) -> bool:
+    """Whether what was typed for a run is meant as the id of a job, where a run is the rule."""
     from cluster import jobs
 
-    is_one_word = isinstance(run_directory, Path) and len(run_directory.parts) == 1
-    return is_one_word and not run_directory.exists() and bool(address or jobs.named_address())
+    return not _is_run(typed) and bool(address or jobs.named_address())
 
 
 def _console() -> Any:
