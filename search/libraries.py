@@ -24,7 +24,8 @@ def settle(num_threads: int, gpu: float) -> None:
 
     Args:
         num_threads: CPU threads of a trial. Ray tells OpenMP alone.
-        gpu: GPUs of a trial; of a fraction of one, its process is to take no more memory than that.
+        gpu: GPUs of a trial; of a fraction of one, PyTorch and JAX take no more memory than that, and TensorFlow, which
+            can't be told so from outside, no more than it needs.
     """
     variables = {
         "MPLBACKEND": "agg",  # a thread may open no window (on macOS that ends the process), and nobody would see it
