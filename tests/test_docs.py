@@ -64,7 +64,9 @@ def blocks(page: Path) -> Iterator[Block]:
         marks = {}
         for comment in re.findall(r"<!-- (.*) -->", found[1]):
             pieces = re.split(rf"; (?=(?:{'|'.join(MARKS)}))", comment) if comment.startswith("until") else [comment]
-            marks.update((piece.partition(": ")[0], piece.partition(": ")[2]) for piece in pieces)
+            said = {piece.partition(": ")[0]: piece.partition(": ")[2] for piece in pieces}
+            assert not marks.keys() & said, f"{comment!r} stands above the block twice"
+            marks |= said
         assert set(marks) <= set(MARKS), marks
         yield Block(found[2], found[3], marks)
 
