@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
 
 from benchmarks import recorded, simulation, tables
 from benchmarks.figures import Benchmark, Figure, Line, Size
@@ -108,6 +107,8 @@ def _measure(size: Size, repeat: int) -> list[Figure]:
             Figure(f"{name}: tpe, {_TRIALS}", ours, ""),
             Figure(f"{name}: random, {_RANDOM_TRIALS}", random, ""),
         ]
+    from scipy.stats import wilcoxon  # takes a second, and the list of benchmarks needs none
+
     middle = {kind: median(one[kind] for one in paired) for kind in paired[0]}
     figures += [Figure(f"recorded: {kind}", value, "") for kind, value in middle.items()]
     ahead, ahead_early = (

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 from search.errors import NoTrialSucceeded, StudyError, StudyFailed, TargetNotReached, UsageError
 
 if TYPE_CHECKING:
+    from search.optuna_view import optuna_study
     from search.runs import Outcome, resume, run
     from search.study import Study, load_study
 
 __all__ = [
     "NoTrialSucceeded", "Outcome", "Study", "StudyError", "StudyFailed", "TargetNotReached", "UsageError", "load_study",
-    "resume", "run",
+    "optuna_study", "resume", "run",
 ]  # fmt: skip
 
 # Whatever is typed imports this package first, `--help` too; this is imported by who asks for it.
 _ELSEWHERE = {
     "Outcome": "search.runs", "resume": "search.runs", "run": "search.runs",
-    "Study": "search.study", "load_study": "search.study",
+    "Study": "search.study", "load_study": "search.study", "optuna_study": "search.optuna_view",
 }  # fmt: skip
 
 

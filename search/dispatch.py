@@ -22,13 +22,14 @@ from ray.tune.search import Searcher
 from cluster import starvation
 from cluster.connect import num_fitting
 from results.errors import RunWarning
-from search import trial_log, workloads
-from search.actor import NewProcessWanted, ProcessSpoilt, TrialActor, WorkersLost
+from search import workloads
 from search.deaths import Deaths
 from search.engine import Engine
 from search.errors import StudyError, StudyFailed
-from search.session import Terms, stopping
 from search.study import Resources, Study
+from search.trial import trial_log
+from search.trial.actor import NewProcessWanted, ProcessSpoilt, TrialActor, WorkersLost
+from search.trial.session import Terms, stopping
 
 # The search ends by the engine's word, never by Tune's count.
 _MANY = 10**9

@@ -20,7 +20,7 @@ from search.retention import Retention
 from search.reuse import Reuse
 from search.seeds import derived
 from search.study import LAG, Study, duration_text
-from search.suggest import Suggester, key, known_from
+from search.suggest.suggester import Suggester, key, known_from
 
 # The stop reasons of trials that were running when the search ended for one of these, and may go on later: they are
 # `interrupted`. For any other reason they have been given up on, and are `stopped`.

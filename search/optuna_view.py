@@ -5,13 +5,14 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy  # what a storage must give has no public name
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from results import Event, Place, Run, Trial
+from results import Event, Place, Run, Trial, open_run, place
 from search.errors import UsageError
 from search.study import Study
 from spaces import Choice, Int, Parameter
@@ -26,10 +27,29 @@ STATES = {
 }
 # The only study of its storage.
 STUDY_ID = 0
-
-
 # Where Optuna's samplers and its dashboard look for what a trial's constraints are: one number each, at most 0 if kept.
 CONSTRAINTS = "constraints"
+
+
+def optuna_study(run_directory: str | Place) -> optuna.Study:
+    """The Optuna study of a run, in memory, made from its log; for Optuna's own plots and importances.
+
+    Raises:
+        RunError: It is not a run directory.
+    """
+    run = open_run(place(run_directory) if isinstance(run_directory, str) else run_directory)
+    study = Study.from_mapping(run.study)
+    made = empty(study)
+    may_go_on = TrialState.RUNNING if run.ended is None else TrialState.FAIL
+    for number in range(num_begun(run)):
+        made.add_trial(frozen(run, number, study, may_go_on))
+    return made
+
+
+def empty(study: Study) -> optuna.Study:
+    """An Optuna study, in memory, of the same name and objectives, and without trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=directions(study), study_name=study.name)
 
 
 def directions(study: Study) -> list[StudyDirection]:
@@ -87,7 +107,7 @@ def frozen(
 
 
 def earlier(trials: Sequence[Mapping[str, Any]], study: Study) -> list[FrozenTrial]:
-    """Finished trials of an earlier run, as `search.warm_start.taken` has them, as trials of this study."""
+    """Finished trials of an earlier run, as `search.suggest.warm_start.taken` has them, as trials of this study."""
     return [
         create_trial(
             values=trial["values"] if "values" in trial else [trial["value"]],

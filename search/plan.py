@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.storage import Storage
-from search import here, samplers, workloads
+from search import workloads
 from search.early_stop import rungs
 from search.seeds import derived
-from search.session import Terms
 from search.study import Halving, Study
+from search.suggest import samplers
+from search.trial import here
+from search.trial.session import Terms
 from spaces import Space, SpaceError
 
 if TYPE_CHECKING:
@@ -160,7 +162,7 @@ def _epochs(reach: Sequence[tuple[int, int]]) -> int:
 
 def _probe(study: Study) -> Probe:
     """Train an epoch of a few configurations, drawn at random, one after another."""
-    from search.suggest import drawn
+    from search.suggest.suggester import drawn
 
     data = workloads.load_data(study)
     terms = Terms.of(study, study.run_directory)

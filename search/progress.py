@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from results import Event, Run, Trial
-from search import warm_start
 from search.printed import Printed
+from search.suggest import warm_start
 
 
 class Progress:

@@ -8,10 +8,11 @@ from typing import Any
 
 from results import Epoch, Place, Run, RunError, Trial, open_run
 from results.storage import Storage
-from search import environment, here, workloads
+from search import environment, workloads
 from search.errors import NotReproduced, UsageError
-from search.session import Terms
 from search.study import Study
+from search.trial import here
+from search.trial.session import Terms
 from trainables import Save
 
 # What a clock measures is never the same twice.

@@ -12,9 +12,10 @@ from typing import Any
 from results import Event, EventLog, Place, Run, RunError, Storage, StorageError, stored_log
 from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
-from search import environment, samplers
+from search import environment
 from search.errors import UsageError
 from search.study import Study
+from search.suggest import samplers
 from spaces import Choice, Int, Parameter, SpaceError
 
 _TRIED = "events/can-be-written"
@@ -79,7 +80,7 @@ def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]
     Args:
         study: What is to be searched.
         directory: The working copy of its run directory.
-        warm_start: What earlier runs give, as `search.warm_start.taken` has it.
+        warm_start: What earlier runs give, as `search.suggest.warm_start.taken` has it.
 
     Raises:
         UsageError: It can't be made; nothing is left behind.

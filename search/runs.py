@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
-from search import samplers, warm_start
 from search.confirm import Confirmation, confirmation, confirmed
 from search.errors import NoTrialSucceeded, StudyError, StudyFailed, UsageError
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
 from search.study import Study, overridden
+from search.suggest import samplers, warm_start
 
 # A data set that isn't there is told of before Ray is started.
 _AT_ONCE_S = 0.2
@@ -222,7 +222,7 @@ def _session(
         from search.dispatch import dispatch, num_slots_of, share
         from search.engine import Engine
         from search.metrics import Metrics
-        from search.session import Terms
+        from search.trial.session import Terms
         from search.winner import crown, crown_confirmed, ready_in_time
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)

@@ -27,7 +27,7 @@ import results
 from results import Objectives, Place, RunError, place
 from search import references, yaml_text
 from search.errors import StudyError
-from search.samplers import SAMPLERS, refusal
+from search.suggest.samplers import SAMPLERS, refusal
 from spaces import DIGITS_PARAMETERS, NAMED, Choice, Float, Int, Space, SpaceError
 from spaces.errors import did_you_mean, shown
 

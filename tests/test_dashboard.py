@@ -29,8 +29,7 @@ from results import Run, Storage, fold, open_run, read_events, stored_log
 from results.events import log_path
 from results.mirror import MirroredLog
 from search import UsageError, dashboard, optuna_view
-from search.optuna_view import STUDY_ID, RunStorage
-from search.suggest import optuna_study
+from search.optuna_view import STUDY_ID, RunStorage, optuna_study
 from tests.bucket import served
 from tests.drivers import Driver, made
 from tests.test_watch import traces

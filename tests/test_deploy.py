@@ -16,7 +16,6 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema.protocols import Validator
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
-from ray.scripts.scripts import cli as ray_command
 from referencing import Registry, Resource
 from typer.main import get_command
 
@@ -128,6 +127,8 @@ def command_problems(name: str, text: str) -> list[str]:
 
 
 def said_of(words: Sequence[str]) -> list[str]:
+    from ray.scripts.scripts import cli as ray_command  # takes a second
+
     program, verb, *rest = words
     known = (get_command(app) if program == "digitsearch" else ray_command).commands
     if verb not in known:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search import trial_log
 from search.printed import Printed
+from search.trial import trial_log
 from tests.drivers import Driver
 
 ROOT = Path(__file__).parents[1]

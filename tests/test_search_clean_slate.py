@@ -18,10 +18,9 @@ import pytest
 import torch
 import tqdm
 from joblib.externals.loky import reusable_executor
-from torch._dynamo.utils import counters
 from torch.utils.data import DataLoader, TensorDataset
 
-from search.clean_slate import CleanSlate
+from search.trial.clean_slate import CleanSlate
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_a_process_that_is_left_running_spoils_and_one_that_has_ended_does_not(s
 def test_what_a_trial_imports_is_at_its_seed() -> None:
     code = """
 import importlib.util, sys, threading
-from search.clean_slate import CleanSlate
+from search.trial.clean_slate import CleanSlate
 
 def drawn():
     import numpy, torch
@@ -122,6 +121,8 @@ def test_a_compiled_network_of_each_trial_is_compiled(slate: CleanSlate) -> None
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.weights * images
+
+    from torch._dynamo.utils import counters  # takes seconds, and is wiped too once it is there
 
     before = counters["frames"]["ok"]
     for width in range(2, 14):
@@ -219,7 +220,7 @@ def test_libraries_keep_to_what_a_trial_is_given() -> None:
     code = """
 import os
 os.environ["NPROC"] = "3"
-from search import libraries
+from search.trial import libraries
 libraries.settle(2, 0.5)
 given = os.environ["MPLBACKEND"], os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["NPROC"]
 assert given == ("agg", "2", "3") and os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"

@@ -21,10 +21,11 @@ from search.checkpoints import InFolder
 from search.early_stop import SuccessiveHalving, rungs
 from search.engine import Engine
 from search.limits import MOST_FAILURES_IN_A_ROW
+from search.optuna_view import optuna_study
 from search.retention import Retention
 from search.seeds import derived
 from search.study import Budget, Checkpoints, Halving
-from search.suggest import Suggester, optuna_study
+from search.suggest.suggester import Suggester
 
 TrialState = optuna.trial.TrialState
 SPACE = {

@@ -22,7 +22,7 @@ from results.errors import RunWarning
 from results.events import log_path
 from search import Outcome, dispatch, resume, run
 from search.interrupts import Interrupts
-from search.suggest import optuna_study
+from search.optuna_view import optuna_study
 from tests.faults import Search, kill_everything, processes_of
 from tests.test_search_runs import made
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.gaussian_process import GaussianProcess
+from search.suggest.gaussian_process import GaussianProcess
 
 SPACE: Mapping[str, BaseDistribution] = {
     "kind": CategoricalDistribution(["a", "b", "c"]),

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from search.optuna_view import CONSTRAINTS
 
 pytest.importorskip("torch")
-from search.gp_sampler import ReportedGPSampler
+from search.suggest.gp_sampler import ReportedGPSampler
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 

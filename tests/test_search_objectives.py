@@ -14,8 +14,8 @@ from test_search_engine import Driver, made
 from results import Run, open_run
 from results.tables import trials_table
 from search import Study
-from search.samplers import SAMPLERS
-from search.suggest import optuna_study
+from search.optuna_view import optuna_study
+from search.suggest.samplers import SAMPLERS
 
 TWO = [{"metric": "accuracy", "mode": "max"}, {"metric": "size", "mode": "min"}]
 SPACE = {"x": {"float": [0.0, 1.0]}, "n": {"int": [1, 40]}}

@@ -10,7 +10,8 @@ from test_search_engine import Driver, made
 
 from results import Trial, open_run
 from search import Study
-from search.suggest import key, optuna_study
+from search.optuna_view import optuna_study
+from search.suggest.suggester import key
 
 FEW = {"kind": {"choice": ["a", "b"]}, "x": {"float": [0.0, 1.0], "step": 1.0}}
 

@@ -34,7 +34,7 @@ from search import (
     winner,
 )
 from search.checkpoints import folder_sha256
-from search.suggest import optuna_study
+from search.optuna_view import optuna_study
 from trainables.datasets import carve, load_part
 from trainables.model import load
 

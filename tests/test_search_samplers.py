@@ -9,9 +9,10 @@ from drivers import Driver as Log
 from test_search_engine import Driver, made
 
 from results import open_run
-from search import Study, StudyError, load_study, samplers
-from search.samplers import SAMPLERS
-from search.warm_start import taken, told
+from search import Study, StudyError, load_study
+from search.suggest import samplers
+from search.suggest.samplers import SAMPLERS
+from search.suggest.warm_start import taken, told
 
 NUMBERS = {"x": {"float": [0.0, 1.0]}, "n": {"int": [1, 9]}}
 CHOICES = {**NUMBERS, "kind": {"choice": ["a", "b"]}}

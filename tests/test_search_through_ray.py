@@ -15,8 +15,8 @@ import pytest
 from results import Run, open_run, read_events
 from search import Study, StudyError, load_study, run
 from search.early_stop import rungs
-from search.samplers import SAMPLERS
 from search.study import EARLY_STOPS
+from search.suggest.samplers import SAMPLERS
 
 TESTS = Path(__file__).parent
 DETERMINISTIC = """

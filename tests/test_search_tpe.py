@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, Trial, create_trial
 from test_search_engine import Driver, made
 
 from results.comparison import places
-from search.gaussian_process import GaussianProcess
-from search.tpe import FreshTPESampler, _others, _weighed
+from search.suggest.gaussian_process import GaussianProcess
+from search.suggest.tpe import FreshTPESampler, _others, _weighed
 
 pytestmark = pytest.mark.filterwarnings("ignore:Argument ``:optuna.exceptions.ExperimentalWarning")
 
@@ -145,7 +145,7 @@ def test_what_is_expected_is_asked_in_two_ways_by_turns(monkeypatch: pytest.Monk
             asked.append(of_outcome)
             return np.ones(len(candidates))
 
-    monkeypatch.setattr("search.tpe.GaussianProcess", Indifferent)
+    monkeypatch.setattr("search.suggest.tpe.GaussianProcess", Indifferent)
     searched(few)
     assert asked == [number // 3 % 2 == 1 for number in NEIGHBOURS]
 
@@ -212,7 +212,7 @@ def test_what_is_running_is_as_good_as_what_it_has_reported() -> None:
             return super().improvements(candidates)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("search.tpe.GaussianProcess", Asked)
+        patched.setattr("search.suggest.tpe.GaussianProcess", Asked)
         for reports in ({30: {1: (0.5,)}}, {}):
             near: list[bool] = []
             suggested(reports, 0, neighbour_every=1)

@@ -25,7 +25,7 @@ from results.stored_log import Lease, StoredLog, read_log
 from search import UsageError, load_study
 from search.checkpoints import checkpoints_of
 from search.run_directory import check_new, create
-from search.warm_start import taken
+from search.suggest.warm_start import taken
 from tests.bucket import SEED, Server, served
 from tests.faults import Search
 

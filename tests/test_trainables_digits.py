@@ -292,7 +292,7 @@ def test_the_study_of_small_networks_holds_no_other() -> None:
 def test_training_imports_no_compiler() -> None:
     code = (
         "import sys, torch; from torch import nn\n"
-        "from search.clean_slate import CleanSlate\n"
+        "from search.trial.clean_slate import CleanSlate\n"
         "from trainables import digits; from trainables.optimizers import Optimizer\n"
         "CleanSlate(1).wipe(0)\n"
         "network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))\n"

@@ -22,8 +22,8 @@ import pytest
 from results import Run, RunError, open_run
 from search import NoTrialSucceeded, Study, StudyError, UsageError, load_study, resume, run, show, workloads
 from search.reading import read_digits
-from search.session import Unwind
 from search.skeletons import write_workload
+from search.trial.session import Unwind
 from spaces import Choice, Int, Parameter, Space, Value
 from trainables import ModelError, Save, Trial
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from search.on_import import when_imported
+from search.trial.on_import import when_imported
 from trainables.memory import keep_to_share
 
 # They start some threads and processes once and keep them. The next trial does not feel them; a new process would cost

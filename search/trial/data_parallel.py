@@ -27,10 +27,10 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.reaper import share_fate
-from search import libraries, trial_log
-from search.clean_slate import CleanSlate
 from search.deaths import Deaths
-from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
+from search.trial import libraries, trial_log
+from search.trial.clean_slate import CleanSlate
+from search.trial.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
 from trainables import Save, Train, Trial
 
 _PAUSE_S = 0.02  # between two looks for the next trial

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from types import ModuleType
 
-from search import libraries
-from search.on_import import when_imported
 from search.origin import is_theirs
 from search.references import MAIN
+from search.trial import libraries
+from search.trial.on_import import when_imported
 
 # What is still running when a trial has ended, and is about to end too, is cheaper waited for than a new process.
 _GRACE_S, _LOOK_EVERY_S = 0.5, 0.02

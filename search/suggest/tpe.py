@@ -12,8 +12,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.gaussian_process import Floats, GaussianProcess
-from search.seen import Reports, Seen, seen
+from search.suggest.gaussian_process import Floats, GaussianProcess
+from search.suggest.seen import Reports, Seen, seen
 
 # Where it draws known configurations so often in a row, it has come to its end: then one more repeat it is.
 _MOST_DRAWS = 10
@@ -48,7 +48,7 @@ class FreshTPESampler(TPESampler):
         is_known: Whether a configuration is not worth being suggested again; it is given all that was drawn, by name,
             also what does not apply.
         applying: Of all that was drawn, by name, what applies.
-        reports: What trials have reported, see `search.seen`.
+        reports: What trials have reported, see `search.suggest.seen`.
         seed: Of the suggestion.
         neighbour_every: Every so many suggestions, what is near the best competes; 0 for never; `auto` for every
             second one, and of several objectives for each.

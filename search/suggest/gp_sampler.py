@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.comparison import Places
 from search.optuna_view import CONSTRAINTS
-from search.seen import Reports, Seen, seen
+from search.suggest.seen import Reports, Seen, seen
 
 # The cost of a suggestion grows with the cube: with so many it is two seconds.
 _MOST = 500
@@ -26,7 +26,7 @@ class ReportedGPSampler(GPSampler):
     It is for one suggestion: what it is told of is looked up once.
 
     Args:
-        reports: What trials have reported, see `search.seen`.
+        reports: What trials have reported, see `search.suggest.seen`.
         seed: Of the suggestion.
         n_startup_trials: So many trials must have ended before the process is asked.
         arguments: Of Optuna's GPSampler.

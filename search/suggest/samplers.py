@@ -151,16 +151,16 @@ def made(
         study_seed: Of a sequence that goes on from suggestion to suggestion.
         is_known: Whether a configuration is not worth being suggested again, for TPE, which then draws another one.
         applying: Of all that a sampler has drawn, what applies, for TPE.
-        reports: What trials have reported that the study does not tell of, see `search.seen`; for those that learn from
-            it.
+        reports: What trials have reported that the study does not tell of, see `search.suggest.seen`; for those that
+            learn from it.
         sources: Trials of earlier runs, for CMA-ES (Nomura et al. 2021, "Warm Starting CMA-ES for Hyperparameter
             Optimization"), which does not look at others' trials by itself; the other samplers find them in the study.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
-    from search.gp_sampler import ReportedGPSampler
-    from search.tpe import FreshTPESampler
+    from search.suggest.gp_sampler import ReportedGPSampler
+    from search.suggest.tpe import FreshTPESampler
 
     given = arguments(settings)
     with warnings.catch_warnings():

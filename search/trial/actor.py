@@ -13,13 +13,14 @@ from ray import tune
 
 from cluster.imports import no_collection
 from cluster.reaper import share_fate
-from search import libraries, trial_log, workloads
-from search.clean_slate import CleanSlate
-from search.session import Failed, Session, Terms
+from search import workloads
+from search.trial import libraries, trial_log
+from search.trial.clean_slate import CleanSlate
+from search.trial.session import Failed, Session, Terms
 from trainables import Train
 
 if TYPE_CHECKING:
-    from search.data_parallel import DataParallel
+    from search.trial.data_parallel import DataParallel
 
 # A stopped function ends at its next report; one that does not within this time gets its process replaced.
 _PATIENCE_S = 2.0
@@ -227,6 +228,6 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
 
 def _on_several_workers(terms: Terms, data: Any) -> "DataParallel":
-    from search.data_parallel import DataParallel  # Ray Train takes a second to import
+    from search.trial.data_parallel import DataParallel  # Ray Train takes a second to import
 
     return DataParallel(terms, data)

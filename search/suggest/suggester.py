@@ -11,11 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import optuna
 from optuna.trial import TrialState
 
-from results import Place, Run, Trial, open_run, place
-from search import samplers
-from search.optuna_view import CONSTRAINTS, STATES, curve, directions, earlier, frozen, num_begun
+from results import Run, Trial
+from search.optuna_view import CONSTRAINTS, STATES, curve, earlier, empty, frozen
 from search.seeds import derived
 from search.study import LAG, Sampler, Study
+from search.suggest import samplers
 from spaces import Choice, Int, Parameter, Value
 
 
@@ -39,7 +39,7 @@ class Suggester:
         self._takes_reports = samplers.SAMPLERS[study.sampler.name].reports
         self._has_conditions = any(parameter.when for parameter in study.space.parameters.values())
         self._run, self._study, self._untold = run, study, untold
-        self.optuna_study = _empty(study)
+        self.optuna_study = empty(study)
         self._trials: dict[int, optuna.Trial] = {}
         # The objectives that trials have reported, by their numbers in the Optuna study and by epoch, where that has no
         # curve of them: of several objectives those of all that it was told of; and these and those that are running.
@@ -253,26 +253,6 @@ def _grid(study: Study) -> list[dict[str, Value]]:
     configurations = list(study.space.configurations())
     random.Random(derived(study.sampler.seed, "grid")).shuffle(configurations)
     return configurations
-
-
-def optuna_study(run_directory: str | Place) -> optuna.Study:
-    """The Optuna study of a run, in memory, made from its log; for Optuna's own plots and importances.
-
-    Raises:
-        RunError: It is not a run directory.
-    """
-    run = open_run(place(run_directory) if isinstance(run_directory, str) else run_directory)
-    study = Study.from_mapping(run.study)
-    made = _empty(study)
-    may_go_on = TrialState.RUNNING if run.ended is None else TrialState.FAIL
-    for number in range(num_begun(run)):
-        made.add_trial(frozen(run, number, study, may_go_on))
-    return made
-
-
-def _empty(study: Study) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(directions=directions(study), study_name=study.name)
 
 
 def _taken(drawn: Mapping[str, Value], name: str, parameter: Parameter) -> Value:

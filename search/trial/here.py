@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search import libraries
-from search.clean_slate import CleanSlate
 from search.errors import StudyFailed, UsageError
-from search.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
 from search.study import Study
+from search.trial import libraries
+from search.trial.clean_slate import CleanSlate
+from search.trial.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
 from trainables import Save
 
 # Given the epoch, its metrics, and what would save it.
