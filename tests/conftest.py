@@ -1,5 +1,6 @@
 """What several tests need: one private Ray cluster, one small finished run, and the command line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -67,12 +68,14 @@ def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Out
 def type_in(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Type a command in an empty folder, as a user would; a search has one slot, where it joins no cluster."""
 
-    def type_(*words: str, cwd: Path = tmp_path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def type_(
+        *words: str, cwd: Path = tmp_path, timeout: float = 120, num_slots: int = 1
+    ) -> subprocess.CompletedProcess[str]:
         typed = [sys.executable, "-m", "search", *words]
         # A slot is a process that takes seconds to start.
-        one_slot = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
+        slots = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": num_slots})}
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-        environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **one_slot}
+        environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **slots}
         return subprocess.run(typed, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
     return type_

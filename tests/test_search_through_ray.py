@@ -1,10 +1,8 @@
 """Samplers and rules as a search has them: on a real Ray cluster, on the digits of quickstart."""
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,27 +28,13 @@ budget: {trials: 40}
 """
 
 
-@pytest.fixture(scope="module")
-def four_slots() -> Iterator[str]:
-    """The address of a cluster with four slots, whatever this machine has."""
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    command = [sys.executable, str(TESTS / "several_nodes.py"), "4"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
-    ) as process:
-        assert process.stdout is not None
-        line = next(line for line in process.stdout if line.startswith("{"))
-        yield str(json.loads(line)["address"])
-        process.communicate("")
-
-
 def test_two_deterministic_searches_on_four_slots_are_one(
-    four_slots: str, type_in: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
+    type_in: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     (tmp_path / "study.yaml").write_text(DETERMINISTIC)
     found, ends = [], []
     for name in ("one", "two"):
-        done = type_in("run", "study.yaml", "--set", f"name={name}", "--address", four_slots)
+        done = type_in("run", "study.yaml", "--set", f"name={name}", num_slots=4)
         assert done.returncode == 0, done.stderr
         done_run = open_run(tmp_path / "runs" / name)
         trials = [done_run.trials[number] for number in range(40)]
