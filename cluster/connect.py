@@ -16,6 +16,7 @@ from typing import Any
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
 from cluster.imports import as_if_missing, import_meanwhile, no_collection
+from cluster.ray_internals import deaths_unsaid, fewer_processes
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
 # trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
@@ -44,9 +45,6 @@ _NO_SPARE_PROCESSES = {"prestart_worker_first_driver": False}
 # Ray imports it to see whether packages for its dashboard are installed: a second of a core before Ray's own processes
 # start, and more in them, for what a cluster of our own is started without (2.60).
 _FOR_THE_DASHBOARD = "ray.dashboard.optional_deps"
-# Start a process each that a cluster of our own has no use for: statistics for Ray's makers, an autoscaler, and what
-# hands a driver the output of its workers. They take two seconds of a core as the search begins (2.60).
-_FOR_OTHERS = ("start_api_server", "start_monitor", "start_log_monitor")
 # What Ray and Tune import besides themselves that takes long, for the forkserver (2.60).
 _ALSO_PRELOADED = ("pandas", "jsonschema", "requests")
 
@@ -111,7 +109,7 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
             stack.enter_context(no_collection())
             if address == "local":
                 stack.enter_context(as_if_missing(_FOR_THE_DASHBOARD))
-                stack.enter_context(_without(_FOR_OTHERS))
+                stack.enter_context(fewer_processes())
             # What fails there fails again, and is told, where it is used.
             stack.enter_context(ThreadPoolExecutor(1)).submit(import_meanwhile, meanwhile)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
@@ -131,25 +129,11 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
         signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own in its place.
     if address != "local":
         _warn_if_open(ray.get_runtime_context().gcs_address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _without(methods: Sequence[str]) -> Iterator[None]:
-    """Have these methods of a Ray node do nothing for the time of the block; what Ray no longer has is passed over."""
-    from ray._private.node import Node
-
-    there = {name: getattr(Node, name) for name in methods if hasattr(Node, name)}
-    for name in there:
-        setattr(Node, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        for name, method in there.items():
-            setattr(Node, name, method)
+    with deaths_unsaid():
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _warn_if_open(address: str) -> None:

@@ -8,6 +8,9 @@ from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryErro
 _NODE = r"its node has died|node was terminated|node is dead|node failure"
 _MEMORY = r"running low on memory|OutOfMemory|killed due to memory pressure"
 
+# Ray's words (2.60) for a process that it started, and that could not import what an actor is made of.
+_NOT_IMPORTED = "failed to import on the worker"
+
 
 class Deaths:
     """Tells the kinds of death apart. Made when a search begins, since it watches the kernel's count."""
@@ -32,6 +35,16 @@ class Deaths:
         if isinstance(err, RayTaskError) or "creation task" in text:
             return "worker_lost", f"the process could not begin it: {text.strip().splitlines()[-1]}"
         return "worker_lost", "the process that trained it died"
+
+
+def not_imported(err: Exception | None) -> tuple[str, str] | None:
+    """What kept a process from importing this project, and on which node; None where it did not come to that."""
+    text = str(err) if err else ""
+    if _NOT_IMPORTED not in text:
+        return None
+    said = [line for line in re.findall(r"^\w*Error: .+$", text, re.M) if _NOT_IMPORTED not in line]
+    node = re.search(r"^\s*ip: (\S+)$", text, re.M)
+    return said[-1] if said else "an error", node[1] if node else "a node"
 
 
 def _num_killed_for_memory() -> int:

@@ -21,9 +21,10 @@ from ray.tune.search import Searcher
 
 from cluster import starvation
 from cluster.connect import num_fitting
+from cluster.errors import ClusterError
 from results.errors import RunWarning
 from search import workloads
-from search.deaths import Deaths
+from search.deaths import Deaths, not_imported
 from search.engine import Engine
 from search.errors import StudyError, StudyFailed
 from search.study import Resources, Study
@@ -213,7 +214,9 @@ class _Bridge:
         if assignment is None:
             return
         cause = getattr(err, "cause", err)
-        if isinstance(err, ProcessSpoilt):
+        if lacks := not_imported(err):
+            self._end_for_what_is_not_there(*lacks)
+        elif isinstance(err, ProcessSpoilt):
             if not self._warned and not isinstance(err, NewProcessWanted):
                 self._warned = True
                 warnings.warn(
@@ -228,6 +231,13 @@ class _Bridge:
             log_tail = trial_log.tail(self.scratch, assignment["number"])
             self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)
         self._forget(slot, assignment)
+
+    def _end_for_what_is_not_there(self, error: str, node: str) -> None:
+        """End a search whose trials a node could never train; whoever puts that right goes on with it."""
+        self.error = self.error or ClusterError(
+            f"each node must have this project, in the version that is here, got {error} on {node}; start Ray there in "
+            "the same environment and folder, then resume the run; or have the code sent along: digitsearch submit"
+        )
 
     def warn_if_starved(self) -> None:
         """Say, once, that trials seem to wait for what can't begin."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -17,6 +19,7 @@ import psutil
 import pytest
 from ray import tune
 
+from cluster.errors import ClusterError
 from results import EventLog, Run, RunError, open_run
 from results.errors import RunWarning
 from results.events import log_path
@@ -203,6 +206,27 @@ def test_trials_that_wait_for_tasks_of_their_own_are_told_of(
     assert frame["state"].tolist() == ["finished", "finished", "interrupted"]
     (said,) = [str(one.message) for one in recwarn if one.category is RunWarning]
     assert said.startswith("no trial has reported for 2 s, and the cluster has 1 Ray tasks or actors and no room for")
+
+
+def test_a_node_without_this_project_ends_the_search_and_no_trial_pays_for_it(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where nodes have another version: a slot is made of a module that no worker can import."""
+    module = ModuleType("only_here")
+    exec("from search.trial.actor import TrialActor\nclass Actor(TrialActor): ...", module.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with monkeypatch.context() as patched:
+        patched.setattr(dispatch, "TrialActor", module.Actor)
+        message = (
+            "each node must have this project, in the version that is here, got ModuleNotFoundError: No module named "
+            "'only_here' on 127.0.0.1; start Ray there in the same environment and folder, then resume the run; or have "
+            "the code sent along: digitsearch submit"
+        )
+        with pytest.raises(ClusterError, match=f"^{re.escape(message)}$"):
+            run(made(tmp_path, "sleeps", budget={"trials": 2}))
+    broken_off = open_run(tmp_path / "run")
+    assert broken_off.ended == "error" and not broken_off.count("failed")
+    assert resume(tmp_path / "run").run.count("finished") == 2
 
 
 @pytest.mark.chaos

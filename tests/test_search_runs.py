@@ -262,11 +262,12 @@ def test_a_search_without_success_has_no_winner_and_says_why(tmp_path: Path) -> 
     assert open_run(tmp_path / "run").ended == "trials"
 
 
-def test_a_killed_worker_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_worker_is_tried_again_from_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(made(tmp_path, "dies_once", budget={"trials": 2}, resources={}))
     frame = pd.read_parquet(outcome.run_directory / "trials.parquet")
     assert frame["state"].tolist() == ["finished", "finished"] and frame["attempts"].tolist() == [2, 2]
     assert frame["last_began_after"].tolist() == [1, 1], "the second attempt goes on after the first epoch"
+    assert capsys.readouterr().out == "", "it is for the search to say what became of the trial"
 
 
 def test_a_trial_that_hangs_dies_at_its_limit_and_the_study_goes_on(tmp_path: Path) -> None:
