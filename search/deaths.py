@@ -37,14 +37,17 @@ class Deaths:
         return "worker_lost", "the process that trained it died"
 
 
-def not_imported(err: Exception | None) -> tuple[str, str] | None:
-    """What kept a process from importing this project, and on which node; None where it did not come to that."""
+def not_imported(err: Exception | None) -> str | None:
+    """What kept a process from importing this project, or a study's function, and where; None if nothing did.
+
+    Both could be imported where the search was begun.
+    """
     text = str(err) if err else ""
-    if _NOT_IMPORTED not in text:
-        return None
-    said = [line for line in re.findall(r"^\w*Error: .+$", text, re.M) if _NOT_IMPORTED not in line]
-    node = re.search(r"^\s*ip: (\S+)$", text, re.M)
-    return said[-1] if said else "an error", node[1] if node else "a node"
+    said = re.findall(r"^search\.errors\.StudyError: (.+ must be importable as .+)$", text, re.M)
+    if _NOT_IMPORTED in text:
+        said = [line for line in re.findall(r"^\w*Error: .+$", text, re.M) if _NOT_IMPORTED not in line]
+    node = re.search(r"\bip[:=] ?([^\s,)]+)", text)
+    return f"{said[-1]} on {node[1] if node else 'a node'}" if said else None
 
 
 def _num_killed_for_memory() -> int:

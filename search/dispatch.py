@@ -215,7 +215,7 @@ class _Bridge:
             return
         cause = getattr(err, "cause", err)
         if lacks := not_imported(err):
-            self._end_for_what_is_not_there(*lacks)
+            self._end_for_what_is_not_there(lacks)
         elif isinstance(err, ProcessSpoilt):
             if not self._warned and not isinstance(err, NewProcessWanted):
                 self._warned = True
@@ -232,11 +232,11 @@ class _Bridge:
             self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)
         self._forget(slot, assignment)
 
-    def _end_for_what_is_not_there(self, error: str, node: str) -> None:
+    def _end_for_what_is_not_there(self, what: str) -> None:
         """End a search whose trials a node could never train; whoever puts that right goes on with it."""
         self.error = self.error or ClusterError(
-            f"each node must have this project, in the version that is here, got {error} on {node}; start Ray there in "
-            "the same environment and folder, then resume the run; or have the code sent along: digitsearch submit"
+            f"each node must have what trials need, as it is here, got {what}; start Ray there in the same environment "
+            "and folder, or have the code sent along (digitsearch submit), then resume the run"
         )
 
     def warn_if_starved(self) -> None:

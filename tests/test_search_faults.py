@@ -208,25 +208,33 @@ def test_trials_that_wait_for_tasks_of_their_own_are_told_of(
     assert said.startswith("no trial has reported for 2 s, and the cluster has 1 Ray tasks or actors and no room for")
 
 
-def test_a_node_without_this_project_ends_the_search_and_no_trial_pays_for_it(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lacks", ["this project", "the function"])
+def test_a_node_that_lacks_what_trials_need_ends_the_search_and_no_trial_pays_for_it(
+    lacks: str, cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where nodes have another version: a slot is made of a module that no worker can import."""
     module = ModuleType("only_here")
     exec("from search.trial.actor import TrialActor\nclass Actor(TrialActor): ...", module.__dict__)
+    exec("def train(config, trial): trial.report({'height': 1.0})", module.__dict__)
     monkeypatch.setitem(sys.modules, "only_here", module)
-    with monkeypatch.context() as patched:
-        patched.setattr(dispatch, "TrialActor", module.Actor)
-        message = (
-            "each node must have this project, in the version that is here, got ModuleNotFoundError: No module named "
-            "'only_here' on 127.0.0.1; start Ray there in the same environment and folder, then resume the run; or have "
-            "the code sent along: digitsearch submit"
+    study = made(tmp_path, "sleeps", budget={"trials": 2})
+    why = "ModuleNotFoundError: No module named 'only_here'"
+    if lacks == "the function":
+        study = made(tmp_path, "", workload="only_here:train", budget={"trials": 2}, early_stop={"max_epochs": 1})
+        why = (
+            "workload 'only_here:train' must be importable as package.module:function, got No module named 'only_here'"
         )
-        with pytest.raises(ClusterError, match=f"^{re.escape(message)}$"):
-            run(made(tmp_path, "sleeps", budget={"trials": 2}))
+    message = (
+        f"each node must have what trials need, as it is here, got {why} on 127.0.0.1; start Ray there in the same "
+        "environment and folder, or have the code sent along (digitsearch submit), then resume the run"
+    )
+    with monkeypatch.context() as patched, pytest.raises(ClusterError, match=f"^{re.escape(message)}$"):
+        if lacks == "this project":  # as where a node has another version
+            patched.setattr(dispatch, "TrialActor", module.Actor)
+        run(study)
     broken_off = open_run(tmp_path / "run")
     assert broken_off.ended == "error" and not broken_off.count("failed")
-    assert resume(tmp_path / "run").run.count("finished") == 2
+    if lacks == "this project":
+        assert resume(tmp_path / "run").run.count("finished") == 2
 
 
 @pytest.mark.chaos
