@@ -235,8 +235,8 @@ class _Bridge:
     def _end_for_what_is_not_there(self, what: str) -> None:
         """End a search whose trials a node could never train; whoever puts that right goes on with it."""
         self.error = self.error or ClusterError(
-            f"each node must have what trials need, as it is here, got {what}; start Ray there in the same environment "
-            "and folder, or have the code sent along (digitsearch submit), then resume the run"
+            f"each node must have what trials need, as it is here, got {what}; install it there, or have it in a "
+            "folder of the same path, or sent along (digitsearch submit), then resume the run"
         )
 
     def warn_if_starved(self) -> None:

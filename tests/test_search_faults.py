@@ -224,8 +224,8 @@ def test_a_node_that_lacks_what_trials_need_ends_the_search_and_no_trial_pays_fo
             "workload 'only_here:train' must be importable as package.module:function, got No module named 'only_here'"
         )
     message = (
-        f"each node must have what trials need, as it is here, got {why} on 127.0.0.1; start Ray there in the same "
-        "environment and folder, or have the code sent along (digitsearch submit), then resume the run"
+        f"each node must have what trials need, as it is here, got {why} on 127.0.0.1; install it there, or have it in a "
+        "folder of the same path, or sent along (digitsearch submit), then resume the run"
     )
     with monkeypatch.context() as patched, pytest.raises(ClusterError, match=f"^{re.escape(message)}$"):
         if lacks == "this project":  # as where a node has another version
