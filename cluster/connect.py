@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -112,7 +113,7 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
                 stack.enter_context(fewer_processes())
             # What fails there fails again, and is told, where it is used.
             stack.enter_context(ThreadPoolExecutor(1)).submit(import_meanwhile, meanwhile)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
+            joined = ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except ray.exceptions.AuthenticationError as err:  # its text is long, and may tell where a token lies
         refused = ValueError("its token was refused; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as there")
         raise ClusterError(_unreachable(address, refused)) from err
@@ -134,6 +135,9 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
             yield
         finally:
             ray.shutdown()
+    if address == "local":
+        # Ray keeps the logs of every cluster that there was; what trials have printed is in the run's own.
+        shutil.rmtree(joined.address_info["session_dir"], ignore_errors=True)
 
 
 def _warn_if_open(address: str) -> None:

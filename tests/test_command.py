@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,7 +313,11 @@ def test_a_damaged_log_is_one_message(finished: Outcome, say: Say, tmp_path: Pat
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_run_prints_a_line_for_each_trial_and_what_to_type_next(type_in: Typed, tmp_path: Path) -> None:
+def test_run_prints_a_line_for_each_trial_and_what_to_type_next(
+    type_in: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tempfile.TemporaryDirectory(prefix="dr-", dir="/tmp")  # Ray's sockets have short names
+    monkeypatch.setenv("RAY_TMPDIR", folder.name)
     words = ["budget.trials=3", "budget.wall=5m", "early_stop.max_epochs=2", "objective.target=0.9999"]
     typed = type_in("run", "quickstart", *(f"--set={word}" for word in words), "--require-target")
     lines = typed.stdout.splitlines()
@@ -326,6 +331,9 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(type_in: Typed, 
     reached = open_run(tmp_path / "runs" / "quickstart").reaches(0.9999)
     assert typed.returncode == (0 if reached else 4)
     assert reached or typed.stderr == "error: val_accuracy must reach 0.9999; the winner has it not\n"
+    with folder:
+        assert os.listdir(folder.name) == ["ray"]
+        assert not [path for path in Path(folder.name).rglob("*") if path.is_file()], "Ray's logs go with its cluster"
     typed = type_in("run", "quickstart")
     assert typed.returncode == 2 and typed.stderr == (
         "error: 'runs/quickstart' is there already; go on with `digitsearch resume runs/quickstart`, "
