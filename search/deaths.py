@@ -8,8 +8,11 @@ from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryErro
 _NODE = r"its node has died|node was terminated|node is dead|node failure"
 _MEMORY = r"running low on memory|OutOfMemory|killed due to memory pressure"
 
-# Ray's words (2.60) for a process that it started, and that could not import what an actor is made of.
-_NOT_IMPORTED = "failed to import on the worker"
+# Of a process that a node could not have at all, for want of what it would import; no error_kind of a trial.
+NOT_IMPORTED = "not_imported"
+# Ray's words (2.60) where it could not make an actor, or what it is called with; then Python's.
+_NOT_MADE = r"failed to import on the worker|input arguments for this task could not be computed"
+_WHY_NOT = r"^((?:ModuleNotFound|Import|Attribute)Error: .+)$"
 
 
 class Deaths:
@@ -37,15 +40,15 @@ class Deaths:
         return "worker_lost", "the process that trained it died"
 
 
-def not_imported(err: Exception | None) -> str | None:
+def not_imported(err: BaseException | None) -> str | None:
     """What kept a process from importing this project, or a study's function, and where; None if nothing did.
 
     Both could be imported where the search was begun.
     """
     text = str(err) if err else ""
     said = re.findall(r"^search\.errors\.StudyError: (.+ must be importable as .+)$", text, re.M)
-    if _NOT_IMPORTED in text:
-        said = [line for line in re.findall(r"^\w*Error: .+$", text, re.M) if _NOT_IMPORTED not in line]
+    if re.search(_NOT_MADE, text):
+        said += re.findall(_WHY_NOT, text, re.M)
     node = re.search(r"\bip[:=] ?([^\s,)]+)", text)
     return f"{said[-1]} on {node[1] if node else 'a node'}" if said else None
 

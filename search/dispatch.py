@@ -24,7 +24,7 @@ from cluster.connect import num_fitting
 from cluster.errors import ClusterError
 from results.errors import RunWarning
 from search import workloads
-from search.deaths import Deaths, not_imported
+from search.deaths import NOT_IMPORTED, Deaths, not_imported
 from search.engine import Engine
 from search.errors import StudyError, StudyFailed
 from search.study import Resources, Study
@@ -214,7 +214,9 @@ class _Bridge:
         if assignment is None:
             return
         cause = getattr(err, "cause", err)
-        if lacks := not_imported(err):
+        of_crew = isinstance(cause, WorkersLost) and cause.kind == NOT_IMPORTED
+        lacks = str(cause.message) if of_crew else not_imported(err)  # type: ignore[union-attr]
+        if lacks:
             self._end_for_what_is_not_there(lacks)
         elif isinstance(err, ProcessSpoilt):
             if not self._warned and not isinstance(err, NewProcessWanted):

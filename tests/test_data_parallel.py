@@ -4,6 +4,8 @@ import math
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch.multiprocessing
 from torch import Generator, Tensor, nn
 
 from cluster.errors import ClusterError
-from results import Event, Run, read_events
+from results import Event, Run, open_run, read_events
 from results.errors import RunWarning
 from search import NoTrialSucceeded, Study, load_study, resume, run
 from tests.faults import Search
@@ -257,3 +259,26 @@ def test_a_search_of_two_workers_a_trial_is_stopped_early_killed_and_resumed(tmp
     resumed = [event["epoch"] for event in read_events(search.run_directory) if event["event"] == "trial_started"]
     assert any(epoch > 0 for epoch in resumed), "a trial goes on from its checkpoint"
     assert (search.run_directory / "best" / "model.safetensors").is_file()
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+def test_a_node_that_lacks_this_project_ends_a_search_of_two_workers_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "older" / "search").mkdir(parents=True)
+    (tmp_path / "older" / "search" / "__init__.py").touch()
+    study = made(tmp_path, "sleeps", budget={"trials": 2}, resources={"workers": 2})
+    (tmp_path / "study.yaml").write_text(study.to_yaml())
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    code = (
+        "import os\nfrom ray.cluster_utils import Cluster\nfrom search import load_study, run\n"
+        "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1})\n"
+        f"os.environ['PYTHONPATH'] = {str(tmp_path / 'older')!r}\n"
+        "cluster.add_node(num_cpus=1)\ncluster.wait_for_nodes()\n"
+        "run(load_study('study.yaml'), address=cluster.address)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert "ClusterError: each node must have what trials need, as it is here, got ModuleNotFoundError" in done.stderr
+    broken_off = open_run(study.run_directory)
+    assert broken_off.ended == "error" and not broken_off.count("failed")

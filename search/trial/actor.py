@@ -41,7 +41,7 @@ class WorkersLost(Exception):
     """One of the workers that train a trial together has died.
 
     Args:
-        kind: worker_lost, oom or node_lost.
+        kind: worker_lost, oom or node_lost; or that what it needs can't be imported where it was to be.
         message: What is known of it.
     """
 
