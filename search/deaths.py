@@ -21,12 +21,14 @@ class Deaths:
     def __init__(self) -> None:
         self._num_killed = _num_killed_for_memory()
 
-    def cause(self, err: Exception | None) -> tuple[str, str]:
-        """The error_kind and a sentence.
+    def cause(self, err: BaseException | None) -> tuple[str, str]:
+        """The error_kind and a sentence; or NOT_IMPORTED, and what could not be imported where.
 
         Args:
             err: What Ray raised, if that is known.
         """
+        if lacks := not_imported(err):
+            return NOT_IMPORTED, lacks
         text = str(err) if err else ""
         before, self._num_killed = self._num_killed, _num_killed_for_memory()
         if isinstance(err, OutOfMemoryError) or re.search(_MEMORY, text) or self._num_killed > before:

@@ -24,7 +24,7 @@ from cluster.connect import num_fitting
 from cluster.errors import ClusterError
 from results.errors import RunWarning
 from search import workloads
-from search.deaths import NOT_IMPORTED, Deaths, not_imported
+from search.deaths import NOT_IMPORTED, Deaths
 from search.engine import Engine
 from search.errors import StudyError, StudyFailed
 from search.study import Resources, Study
@@ -214,11 +214,7 @@ class _Bridge:
         if assignment is None:
             return
         cause = getattr(err, "cause", err)
-        of_crew = isinstance(cause, WorkersLost) and cause.kind == NOT_IMPORTED
-        lacks = str(cause.message) if of_crew else not_imported(err)  # type: ignore[union-attr]
-        if lacks:
-            self._end_for_what_is_not_there(lacks)
-        elif isinstance(err, ProcessSpoilt):
+        if isinstance(err, ProcessSpoilt):
             if not self._warned and not isinstance(err, NewProcessWanted):
                 self._warned = True
                 warnings.warn(
@@ -231,7 +227,10 @@ class _Bridge:
         else:
             kind, message = (cause.kind, cause.message) if isinstance(cause, WorkersLost) else self._deaths.cause(err)
             log_tail = trial_log.tail(self.scratch, assignment["number"])
-            self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)
+            if kind == NOT_IMPORTED:  # the node's fault, and no trial's
+                self._end_for_what_is_not_there(message)
+            else:
+                self.call(lambda: self.engine.lost(assignment, kind, message, log_tail), None)
         self._forget(slot, assignment)
 
     def _end_for_what_is_not_there(self, what: str) -> None:

@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_numbers(precision: str, data: Data, tmp_pa
 def test_a_resumed_training_repeats_the_uninterrupted_one(
     optimizer: str, precision: str, data: Data, tmp_path: Path
 ) -> None:
-    given: dict[str, Any] = {"epochs": 2, "optimizer": optimizer, "precision": precision}
+    given: dict[str, Any] = {"epochs": 3, "optimizer": optimizer, "precision": precision}
     whole = trained(data, tmp_path / "whole", **given)
     trained(data, tmp_path / "parted", most=1, **given)
     rest = trained(data, tmp_path / "parted", start=1, **given)

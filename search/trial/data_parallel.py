@@ -27,7 +27,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.reaper import share_fate
-from search.deaths import NOT_IMPORTED, Deaths, not_imported
+from search.deaths import Deaths, not_imported
 from search.trial import libraries, trial_log
 from search.trial.clean_slate import CleanSlate
 from search.trial.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
@@ -268,14 +268,13 @@ class _Crew:
         failures = list(err.worker_failures.values()) if isinstance(err, WorkerGroupError) else [err]
         # Ray Train wraps what it found when it asked after a worker's health.
         causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
-        if lacks := next(filter(None, map(not_imported, causes)), None):
-            return {"kind": NOT_IMPORTED, "message": lacks, "errno": None, "died": True}
         deaths = [cause for cause in causes if isinstance(cause, RayError) and not isinstance(cause, RayTaskError)]
+        deaths = [cause for cause in causes if not_imported(cause)] or deaths
         if not deaths and self._collateral:
             return self._collateral
         return self._death(next(iter(deaths), None))
 
-    def _death(self, err: Exception | None) -> dict[str, Any]:
+    def _death(self, err: BaseException | None) -> dict[str, Any]:
         kind, message = self._deaths.cause(err)
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if self._nodes - alive:
