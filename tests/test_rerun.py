@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,8 @@ def test_as_it_is_typed(finished: Outcome, type_in: Typed) -> None:
     typed = type_in("rerun", str(finished.run_directory), f"--trial={number}")
     assert typed.returncode == 0, typed.stderr
     loss = float(table.set_index("number").loc[number, "last_val_loss"])  # type: ignore[arg-type]
-    assert f"{loss!r}  the same" in typed.stdout and "differs" not in typed.stdout
+    # In a column, which is as wide as its longest number.
+    assert re.search(rf" {re.escape(repr(loss))} +the same$", typed.stdout, re.M) and "differs" not in typed.stdout
     typed = type_in("rerun", str(finished.run_directory), "--trial=99")
     assert (typed.returncode, typed.stdout) == (2, "")
     assert typed.stderr == "error: --trial: must be the number of a trial that was begun (0 to 11), got 99\n"
