@@ -43,14 +43,17 @@ class Checkpoints(Protocol):
         """Delete those that no event names: an actor wrote them after its trial was stopped, or was killed."""
 
 
-def checkpoints_of(run: Place, later: Callable[[Callable[[], None]], None] | None = None) -> Checkpoints:
+def checkpoints_of(
+    run: Place, later: Callable[[Callable[[], None]], None] | None = None, making: str | None = None
+) -> Checkpoints:
     """The checkpoints of the run that lies there.
 
     Args:
         run: A folder, or one in shared storage.
         later: Calls a function once the log in storage has come up to now, see `MirroredLog`; only for a driver.
+        making: The folder for what is fetched; None for the one for all temporary files.
     """
-    return InStorage(run, later) if isinstance(run, Storage) else InFolder(run)
+    return InStorage(run, later, making) if isinstance(run, Storage) else InFolder(run)
 
 
 class InFolder:
@@ -106,9 +109,12 @@ class InFolder:
 class InStorage:
     """Checkpoints in shared storage, copied file by file: whole when the log names them."""
 
-    def __init__(self, storage: Storage, later: Callable[[Callable[[], None]], None] | None = None) -> None:
+    def __init__(
+        self, storage: Storage, later: Callable[[Callable[[], None]], None] | None, making: str | None
+    ) -> None:
         self._storage = storage
         self._later = later
+        self._making = making
 
     def publish(self, name: str, written: Path) -> dict[str, str]:
         digest = folder_sha256(written)
@@ -126,7 +132,7 @@ class InStorage:
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
+        with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-", dir=self._making) as folder:
             self._storage.download(name, Path(folder))
             yield Path(folder)
 

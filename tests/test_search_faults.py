@@ -91,7 +91,7 @@ def test_a_signal_ends_in_good_order_leaves_no_process_and_resumes(
     assert kept and kept == [epoch.epoch for epoch in before.trials[0].epochs], "no reported epoch is trained again"
 
 
-def test_what_trials_have_started_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+def test_what_trials_have_started_and_half_written_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     def scripts() -> set[int]:
         asleep = {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "sleep"}
         return asleep & set(processes_of(driver.pid))
@@ -102,13 +102,14 @@ def test_what_trials_have_started_ends_with_a_driver_that_is_killed(tmp_path: Pa
             time.sleep(0.1)
         return condition()
 
-    search = Search(tmp_path, SLEEPER.replace("sleeps", "waits_for_a_script"))
+    search = Search(tmp_path, SLEEPER.replace("sleeps", "saves_by_a_script"))
     driver = begun(search, 5)
     try:
         assert within(20, lambda: bool(scripts()))
+        half_written = [Path(psutil.Process(script).cwd()) for script in scripts()]
         driver.kill()
         driver.communicate(timeout=10)
-        assert within(20, lambda: not scripts())
+        assert within(20, lambda: not scripts() and not any(folder.parents[1].exists() for folder in half_written))
     finally:
         kill_everything(driver)
 

@@ -65,9 +65,9 @@ def dies_once(config: Mapping[str, Any], trial: Trial) -> None:
         trial.report({"score": config["x"], "began_after": trial.epoch}, _save(str(epoch)))
 
 
-def waits_for_a_script(config: Mapping[str, Any], trial: Trial) -> None:
-    """Has a process of a process of its own to wait for."""
-    subprocess.run(["sh", "-c", "sleep 300; true"], check=True)
+def saves_by_a_script(config: Mapping[str, Any], trial: Trial) -> None:
+    """Has a process of a process of its own to wait for, which works in the checkpoint's folder."""
+    trial.report({"score": 0.0}, lambda folder: subprocess.run(["sh", "-c", "sleep 300; true"], cwd=folder, check=True))
 
 
 def hangs(config: Mapping[str, Any], trial: Trial) -> None:

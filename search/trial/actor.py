@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,9 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], *, terms: Terms, data: Any) -> None:
         """Get ready for any trial of the study."""
-        share_fate()
-        libraries.settle(terms.num_threads, terms.gpu)
+        terms = replace(terms, making=share_fate())
         self._terms, self._data = terms, data
+        libraries.settle(terms.num_threads, terms.gpu)
         self._together: DataParallel | None = None
         with no_collection():
             self._train: Train = terms.train

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class _Crew:
         self.is_as_it_began = True
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Mailbox).remote()
-        self._folder = tempfile.mkdtemp(prefix="digitsearch-train-", dir=terms.scratch_here)
+        self._folder = tempfile.mkdtemp(prefix="digitsearch-train-", dir=terms.making)
         self._num_workers = terms.num_workers
         self._workers: list[Any] = []
         self._nodes: set[str] = set()
@@ -285,8 +286,7 @@ class _Crew:
 
 def _work(crew: dict[str, Any]) -> None:
     """One worker: trains one trial after another with the others, until there is none left."""
-    share_fate()
-    terms, mailbox = crew["terms"], crew["mailbox"]
+    terms, mailbox = replace(crew["terms"], making=share_fate()), crew["mailbox"]
     libraries.settle(terms.num_threads, terms.gpu)
     rank = ray.train.get_context().get_world_rank()
     train, data = terms.train, ray.get(crew["data"][0])
@@ -297,7 +297,7 @@ def _work(crew: dict[str, Any]) -> None:
     me = ray.get_runtime_context()
     ray.get(mailbox.tell.remote({"ready": me.current_actor, "node": me.get_node_id()}))
     while (assignment := ray.get(mailbox.assignment.remote(index))) is not None:
-        with _Printed(slate) as printed:
+        with _Printed(slate, terms.making) as printed:
             threads = set(threading.enumerate())
             slate.wipe(assignment["seed"])
             try:
@@ -323,9 +323,9 @@ def _work(crew: dict[str, Any]) -> None:
 class _Printed:
     """What a worker prints in a trial: called, it gives what is new."""
 
-    def __init__(self, slate: CleanSlate) -> None:
+    def __init__(self, slate: CleanSlate, making: str | None) -> None:
         self._slate = slate
-        self._folder = tempfile.TemporaryDirectory(prefix="digitsearch-printed-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory("", "digitsearch-printed-", making, ignore_cleanup_errors=True)
         self._end = 0
 
     def __enter__(self) -> "_Printed":
@@ -342,7 +342,7 @@ class _Printed:
 
 
 def _train(train: Train, data: Any, terms: Terms, reports: "_Reports", assignment: Mapping[str, Any]) -> None:
-    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
+    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-", dir=terms.making) as folder:
         if assignment["checkpoint"] is not None:
             _write_files(assignment["checkpoint"], Path(folder))
         checkpoint = Path(folder) if assignment["checkpoint"] is not None else None
@@ -374,7 +374,7 @@ class _Reports:
             }
             answer = ray.get(self._mailbox.say.remote(said))
             if answer == "save" and save is not None:
-                answer = ray.get(self._mailbox.say.remote({"files": _files_of(save)}))
+                answer = ray.get(self._mailbox.say.remote({"files": _files_of(save, self._terms.making)}))
         if _any(answer == "stop", self._terms):
             raise Unwind
         self._began = time.perf_counter()
@@ -394,8 +394,8 @@ def _may_follow_from_another(err: BaseException) -> bool:
     return isinstance(err, RuntimeError) and any(word in str(err) for word in ("onnection", "gloo", "NCCL"))
 
 
-def _files_of(save: Save) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-") as folder:
+def _files_of(save: Save, making: str | None) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-", dir=making) as folder:
         save(Path(folder))
         return _files_in(Path(folder))
 

@@ -50,6 +50,7 @@ class Terms:
         num_workers: Workers of a trial.
         resources_per_worker: What each asks of Ray, by Ray's names.
         scratch: A folder for what trials print; None leaves it where Ray puts it.
+        making: A process's own folder for what is in the making; None for the one for all temporary files.
         function: The workload's function itself, where it is one that other processes can't import.
     """
 
@@ -67,6 +68,7 @@ class Terms:
     num_workers: int = 1
     resources_per_worker: Mapping[str, float] = field(default_factory=dict)
     scratch: str | None = None
+    making: str | None = None
     function: Train | None = None
 
     @classmethod
@@ -135,11 +137,6 @@ class Terms:
             num_workers=1 if rank is None else self.num_workers,
         )
 
-    @property
-    def scratch_here(self) -> str | None:
-        """The folder for what is in the making, if this machine has it; else None, for its temporary folder."""
-        return self.scratch if self.scratch and Path(self.scratch).is_dir() else None
-
 
 class Unwind(BaseException):
     """Raised inside a training function whose trial has been stopped. No `except Exception` catches it."""
@@ -176,7 +173,7 @@ class Session:
         self._taken.set()
         self._resumed_at = time.perf_counter()
         self._place = place(terms.run_directory)
-        self._checkpoints = checkpoints_of(self._place)
+        self._checkpoints = checkpoints_of(self._place, making=terms.making)
         trial = terms.trial(assignment, data, self._report)
         arguments = (train, dict(assignment["config"]), trial, assignment["checkpoint"])
         self._thread = threading.Thread(target=self._run, args=arguments, name="trial", daemon=True)
@@ -296,7 +293,7 @@ class Session:
     def _written(self, save: Save) -> Path:
         """A checkpoint in a folder of this machine's, for `_publish` to take from there."""
         with _disk(self._place):
-            around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=self._terms.scratch_here))
+            around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=self._terms.making))
             try:
                 folder = around / "checkpoint"  # `around` is for this user alone; a checkpoint is as open as the run
                 folder.mkdir()
