@@ -112,6 +112,12 @@ def test_what_makes_the_winner_is_imported_as_soon_as_the_last_trial_has_begun(
     assert imported == ["trainables.model"] * is_of_digits
 
 
+def test_whoever_may_read_a_run_may_read_all_of_it(finished: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    modes = {path: path.stat().st_mode for path in finished.run_directory.rglob("*") if path.is_file()}
+    assert set(modes.values()) == {(tmp_path / "any").stat().st_mode}, modes
+
+
 def test_the_number_of_files_does_not_grow_with_the_trials(finished: Outcome) -> None:
     files = [path for path in finished.run_directory.rglob("*") if path.is_file()]
     kept = [path for path in files if "checkpoints" in path.parts]

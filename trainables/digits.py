@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
+from trainables import tensor_file
 from trainables.augment import warp
 from trainables.average import Average
 from trainables.epoch import Placed, normalise, num_steps, place, train_epoch
@@ -234,7 +235,7 @@ def _save(folder: Path, network: nn.Module, average: Average, optimizer: Optimiz
         "optimizer": optimizer.tensors(),
     }
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _CHECKPOINT)
+    tensor_file.write(folder / _CHECKPOINT, tensors)
 
 
 def _restore(folder: Path, network: nn.Module, average: Average, optimizer: Optimizer) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainables import digits, networks
+from trainables import digits, networks, tensor_file
 from trainables.errors import ModelError
 
 _DEEPEST = 64
@@ -88,8 +88,7 @@ def write(folder: Path, model: Model, metrics: Mapping[str, Any], beside: Mappin
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
-    save_file(weights, unfinished / _WEIGHTS)
+    tensor_file.write(unfinished / _WEIGHTS, model.network.state_dict())
     card = {"workload": "digits", **vars(model.card), "config": dict(model.card.config)}
     _write_json(unfinished / _CONFIG, card)
     _write_json(unfinished / _METRICS, metrics)
