@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
@@ -50,6 +51,18 @@ _FOR_THE_DASHBOARD = "ray.dashboard.optional_deps"
 _ALSO_PRELOADED = ("pandas", "jsonschema", "requests")
 
 
+class Cluster(NamedTuple):
+    """What has been joined.
+
+    Args:
+        is_joined: Whether it was there, with Ray's dashboard and metrics, and is not one of our own.
+        python: What is typed to have a Python that has imported `preload`, if one is forked here; else it is Python.
+    """
+
+    is_joined: bool
+    python: Sequence[str]
+
+
 @contextmanager
 def connected(
     address: str | None = None,
@@ -58,7 +71,7 @@ def connected(
     meanwhile: Sequence[str] = (),
     preload: Sequence[str] = (),
     num_threads: int = 1,
-) -> Iterator[bool]:
+) -> Iterator[Cluster]:
     """Join a cluster for the time of the block; without an address, one of our own on this machine.
 
     Args:
@@ -68,9 +81,6 @@ def connected(
         preload: Modules that the trials import, and that need not be imported by each of a cluster's workers that is
             our own: see `forkserver`.
         num_threads: Of each of these workers.
-
-    Yields:
-        Whether it is a cluster that was there, with Ray's dashboard and metrics, and not one of our own.
 
     Raises:
         ClusterError: There is no cluster at the address, or this machine is too busy to start one.
@@ -85,11 +95,11 @@ def connected(
     # Ray is imported while the forkserver imports what it is to, not before.
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         imported()
-        yield address != "local"
+        yield Cluster(address != "local", [sys.executable])
         return
     preload = [*preload, *_ALSO_PRELOADED] if preload and address == "local" else ()
     with forkserver(preload, num_threads) as python, _joined(address, imported, meanwhile, python):
-        yield address != "local"
+        yield Cluster(address != "local", shlex.split(python) if python else [sys.executable])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -126,7 +127,8 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.kill()
-            self._process.__exit__(None, None, None)
+            with suppress(BrokenPipeError):  # what it was asked as it died is still to be sent
+                self._process.__exit__(None, None, None)
 
     def view(self, run: Run, event: Event) -> None:
         """See that the last trial has started."""

@@ -13,7 +13,7 @@ from search.confirm import Confirmation, confirmation, confirmed
 from search.errors import NoTrialSucceeded, StudyError, StudyFailed, UsageError
 from search.interrupts import Interrupts
 from search.run_directory import check_new, create, open_log, take_up, working_copy
-from search.study import Study, overridden
+from search.study import DataSection, Study, overridden
 from search.suggest import samplers, warm_start
 
 # A data set that isn't there is told of before Ray is started.
@@ -208,7 +208,7 @@ def _session(
             if wait([loading], timeout=_AT_ONCE_S).done:
                 loading.result()
 
-        has_metrics = stack.enter_context(
+        cluster = stack.enter_context(
             connected(
                 address,
                 go_on,
@@ -219,11 +219,12 @@ def _session(
         )
         data = loading.result()
         from search.checkpoints import checkpoints_of
+        from search.classifier import Writer
         from search.dispatch import dispatch, num_slots_of, share
         from search.engine import Engine
         from search.metrics import Metrics
         from search.trial.session import Terms
-        from search.winner import crown, crown_confirmed, ready_in_time
+        from search.winner import Write, crown, crown_confirmed, write_as_saved
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)
         shared = share(data, study)
@@ -233,13 +234,14 @@ def _session(
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
         stack.callback(interrupts.request_with, lambda: None)
-        metrics = stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu")) if has_metrics else None
         checkpoints = checkpoints_of(place if isinstance(place, Storage) else directory, log.later)
         watching: list[View] = [*views]
-        if metrics:
-            watching.append(metrics)
-        if is_crowned:
-            watching.append(ready_in_time(study))
+        write: Write = partial(write_as_saved, study.workload)
+        if cluster.is_joined:
+            watching.append(stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu")))
+        if is_crowned and study.workload == "digits" and isinstance(study.data, DataSection):
+            write = writer = stack.enter_context(Writer(study.data, study.budget.trials, cluster.python))
+            watching.append(writer.view)
         engine = Engine(study, directory, checkpoints, log, so_far, watching, num_slots, foresee)
         engine.show(first)
         try:
@@ -274,9 +276,9 @@ def _session(
         engine.finish(reason)
         if inside:
             theirs = checkpoints_of(inside.run_directory, log.later)
-            winner = crown_confirmed(study, directory, inside.run, theirs, results[0], data)
+            winner = crown_confirmed(directory, inside.run, theirs, results[0], write)
         else:
-            winner = crown(study, directory, checkpoints, engine.run, data)
+            winner = crown(directory, checkpoints, engine.run, write)
         engine.record("winner_chosen", **winner)
         return Outcome(engine.run, place, reason, sent)
 

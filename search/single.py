@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search import yaml_text
+from search import classifier, yaml_text
 from search.errors import StudyError, UsageError
-from search.predictions import PREDICTIONS, predictions
 from search.study import DataSection, Study
-from search.winner import scores
 from search.workloads import load_images, whole_configuration
 from spaces import DIGITS_PARAMETERS, SpaceError
 from trainables import Data, Save, Trial
@@ -95,24 +93,23 @@ class _Best:
 def _write(
     out: Path, study: Study, config: Mapping[str, Any], data: Data, best: _Best, cost: Mapping[str, float]
 ) -> dict[str, Any]:
-    from search.winner import digits_model
-    from trainables import model
-    from trainables.datasets import load_part
-
     assert isinstance(study.data, DataSection)
-    trained = digits_model(study.data, best.folder, config, data, seed=study.sampler.seed, epochs=best.epoch)
-    test = load_part(study.data.dataset, Path(study.data.dir), "test")
-    metrics = {"epoch": best.epoch, "seed": study.sampler.seed, **scores(trained, data, test.images, test.labels)}
-    metrics |= {
-        "num_parameters": best.metrics["num_parameters"],
-        "precision_bits": best.metrics["precision_bits"],
-        **cost,
-    }
+    kept = {name: best.metrics[name] for name in ("num_parameters", "precision_bits")}
+    seed = study.sampler.seed
     try:
-        model.write(out, trained, metrics, {PREDICTIONS: predictions(trained, test.images, test.labels)})
+        return classifier.write(
+            out,
+            study.data,
+            data,
+            best.folder,
+            config,
+            seed=seed,
+            epochs=best.epoch,
+            first={"epoch": best.epoch, "seed": seed},
+            last={**kept, **cost},
+        )
     except OSError as err:
         raise UsageError(f"--out: {str(out)!r} must be a folder that can be written, got: {err.strerror}") from err
-    return metrics
 
 
 def usual_epochs(dataset: str, directory: Path) -> int:

@@ -5,58 +5,35 @@ Of several objectives that is the Pareto set, with its knee before the others.
 
 import json
 import shutil
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from results import Epoch, Event, Run, Trial, View, pareto
+from results import Epoch, Run, Trial, pareto
 from results.errors import RunWarning
-from results.intervals import wilson
 from search.checkpoints import Checkpoints
 from search.confirm import Confirmed
 from search.errors import NoTrialSucceeded, StudyFailed
-from search.predictions import PREDICTIONS, predictions
-from search.study import DataSection, Study
-from search.workloads import whole_configuration
-from trainables import Data
+
+# Writes the folder of a winner, of its checkpoint, and gives what its metrics.json says: the facts first.
+Write: TypeAlias = Callable[[Path, Path | None, Trial, Epoch, Mapping[str, Any]], dict[str, Any]]
 
 
-def ready_in_time(study: Study) -> View:
-    """Import what makes the winner's folder as soon as the last trial has begun.
-
-    PyTorch takes seconds, and a slot falls free first: nobody waits for it once the search is over.
-    """
-    importing: list[threading.Thread] = []
-
-    def view(run: Run, event: Event) -> None:
-        is_last = event["event"] == "trial_started" and event["number"] >= study.budget.trials - 1
-        if is_last and not importing and _is_of_digits(study):
-            # Not a daemon: a process that ends while PyTorch is loaded may crash.
-            importing.append(threading.Thread(None, import_module, "winner", ["trainables.model"], daemon=False))
-            importing[0].start()
-
-    return view
-
-
-def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run, data: Any) -> dict[str, Any]:
+def crown(run_directory: Path, checkpoints: Checkpoints, run: Run, write: Write) -> dict[str, Any]:
     """Make `best/` of the winner's best checkpoint; of several objectives, of those of the whole Pareto set.
 
     There each member has a folder of its own in `best/`, of the same kind as `best/` is otherwise, and `pareto.json`
     names them; the winner is the knee.
 
     Args:
-        study: What was searched.
         run_directory: Gets `best/`.
         checkpoints: Of the run.
         run: Ended.
-        data: As the trials had it; its validation part is evaluated again.
+        write: Writes a winner's folder.
 
     Returns:
         `number`, `epoch`, `metrics` and `members`, the facts of the event winner_chosen.
@@ -68,26 +45,25 @@ def crown(study: Study, run_directory: Path, checkpoints: Checkpoints, run: Run,
     candidates = run.ranking()
     if not candidates:
         raise NoTrialSucceeded(why_none(run))
-    best, write = run_directory / "best", _writer(study, data)
+    best = run_directory / "best"
     if run.objectives.are_several:
-        return _crown_all(best, write, run, _whole(study.name, checkpoints, run), checkpoints)
-    trial, epoch = _first_whole(study.name, checkpoints, run, candidates)
+        return _crown_all(best, write, run, _whole(checkpoints, run), checkpoints)
+    trial, epoch = _first_whole(checkpoints, run, candidates)
     metrics = _written(best, write, checkpoints, trial, epoch, _facts(trial, epoch))
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": metrics, "members": None}
 
 
 def crown_confirmed(
-    study: Study, run_directory: Path, inside: Run, checkpoints: Checkpoints, surest: Confirmed, data: Any
+    run_directory: Path, inside: Run, checkpoints: Checkpoints, surest: Confirmed, write: Write
 ) -> dict[str, Any]:
     """Make `best/` of a configuration that was confirmed: of the best of the networks that its new seeds gave.
 
     Args:
-        study: What was searched.
         run_directory: Gets `best/`.
         inside: The run that confirmed it.
         checkpoints: Of that run.
         surest: The configuration, and what it came to.
-        data: As the trials had it.
+        write: Writes its folder.
 
     Returns:
         As `crown`; `number` is that of the trial that was confirmed.
@@ -109,7 +85,7 @@ def crown_confirmed(
         "confirmed_interval": [surest.low, surest.high],
         "confirmed_n": len(surest.values),
     }
-    metrics = _written(run_directory / "best", _writer(study, data), checkpoints, trial, epoch, facts)
+    metrics = _written(run_directory / "best", write, checkpoints, trial, epoch, facts)
     return {"number": surest.number, "epoch": epoch.epoch, "metrics": metrics, "members": None}
 
 
@@ -138,9 +114,9 @@ def why_none(run: Run) -> str:
     )
 
 
-def _first_whole(name: str, checkpoints: Checkpoints, run: Run, candidates: Sequence[Trial]) -> tuple[Trial, Epoch]:
+def _first_whole(checkpoints: Checkpoints, run: Run, candidates: Sequence[Trial]) -> tuple[Trial, Epoch]:
     """The best candidate whose best checkpoint can be used; those passed over are named in a warning."""
-    damaged: list[str] = []
+    name, damaged = run.study["name"], list[str]()
     for trial in candidates:
         epoch = _best_kept(run, trial)
         if epoch.sha256 is None and not damaged:
@@ -157,9 +133,9 @@ def _first_whole(name: str, checkpoints: Checkpoints, run: Run, candidates: Sequ
     raise StudyFailed(f"the run of {name!r} must hold a whole checkpoint of a good trial, got none: {damaged[0]}")
 
 
-def _whole(name: str, checkpoints: Checkpoints, run: Run) -> list[tuple[Trial, Epoch]]:
+def _whole(checkpoints: Checkpoints, run: Run) -> list[tuple[Trial, Epoch]]:
     """The Pareto set, those members whose best checkpoint is damaged left out and named in a warning."""
-    members = [(trial, _best_kept(run, trial)) for trial in run.front()]
+    name, members = run.study["name"], [(trial, _best_kept(run, trial)) for trial in run.front()]
     whole = [(trial, epoch) for trial, epoch in members if epoch.sha256 is None or checkpoints.is_whole(epoch)]
     damaged = [_is_damaged(*member) for member in members if member not in whole]
     if not whole:
@@ -180,7 +156,7 @@ def _is_damaged(trial: Trial, epoch: Epoch) -> str:
 
 
 def _crown_all(
-    best: Path, write: "_Write", run: Run, members: Sequence[tuple[Trial, Epoch]], checkpoints: Checkpoints
+    best: Path, write: Write, run: Run, members: Sequence[tuple[Trial, Epoch]], checkpoints: Checkpoints
 ) -> dict[str, Any]:
     unfinished = best.with_name(best.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -210,26 +186,8 @@ def _crown_all(
     return {"number": trial.number, "epoch": epoch.epoch, "metrics": found[trial.number], "members": numbers}
 
 
-# Writes the folder of a winner, of its checkpoint, and gives what its metrics.json says: the facts first.
-_Write: TypeAlias = Callable[[Path, Path | None, Trial, Epoch, Mapping[str, Any]], dict[str, Any]]
-
-
-def _writer(study: Study, data: Any) -> _Write:
-    if not _is_of_digits(study):
-        return partial(_write_other, study)
-    from trainables.datasets import load_part
-
-    assert isinstance(study.data, DataSection)
-    test = load_part(study.data.dataset, Path(study.data.dir), "test")
-    return partial(_write_digits, study.data, data, test)
-
-
-def _is_of_digits(study: Study) -> bool:
-    return study.workload == "digits" and isinstance(study.data, DataSection)
-
-
 def _written(
-    folder: Path, write: _Write, checkpoints: Checkpoints, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
+    folder: Path, write: Write, checkpoints: Checkpoints, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     with checkpoints.fetched(epoch.checkpoint) if epoch.checkpoint else nullcontext() as saved:
         return write(folder, saved, trial, epoch, facts)
@@ -239,65 +197,8 @@ def _facts(trial: Trial, epoch: Epoch) -> dict[str, Any]:
     return {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
 
 
-def _write_digits(
-    section: DataSection,
-    data: Data,
-    test: Any,
-    folder: Path,
-    checkpoint: Path | None,
-    trial: Trial,
-    epoch: Epoch,
-    facts: Mapping[str, Any],
-) -> dict[str, Any]:
-    from trainables import model
-
-    assert checkpoint is not None, "digits saves its best epoch"
-    winner = digits_model(section, checkpoint, trial.config, data, seed=trial.seed, epochs=epoch.epoch)
-    metrics = {**facts, **scores(winner, data, test.images, test.labels)}
-    metrics["num_parameters"] = epoch.metrics["num_parameters"]
-    model.write(folder, winner, metrics, {PREDICTIONS: predictions(winner, test.images, test.labels)})
-    return metrics
-
-
-def digits_model(
-    section: DataSection, checkpoint: Path, config: Mapping[str, Any], data: Data, *, seed: int, epochs: int
-) -> Any:
-    """The `trainables.model.Model` that a checkpoint of the workload `digits` makes."""
-    from trainables import digits, model
-    from trainables.datasets import describe
-
-    about = describe(section.dataset, Path(section.dir))
-    card = model.Card(
-        config=whole_configuration(config),  # defaults may change; what was trained does not
-        height=about.height,
-        width=about.width,
-        class_names=tuple(about.class_names),
-        mean=data.mean,
-        std=data.std,
-        dataset=section.dataset,
-        seed=seed,
-        epochs=epochs,
-    )
-    return model.make(card, digits.averaged_weights(checkpoint))
-
-
-def scores(trained: Any, data: Data, test_images: Any, test_labels: Any) -> dict[str, Any]:
-    """What metrics.json says of a model: validation and test figures, the latter with their 95 % interval."""
-    val_loss, val_accuracy = trained.evaluate(data.val_images, data.val_labels)
-    test_loss, test_accuracy = trained.evaluate(test_images, test_labels)
-    return {
-        "val_accuracy": val_accuracy,
-        "val_loss": val_loss,
-        "num_validation": len(data.val_labels),
-        "test_accuracy": test_accuracy,
-        "test_loss": test_loss,
-        "test_accuracy_interval": list(wilson(test_accuracy, len(test_labels))),
-        "num_test": len(test_labels),
-    }
-
-
-def _write_other(
-    study: Study, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
+def write_as_saved(
+    workload: str, best: Path, checkpoint: Path | None, trial: Trial, epoch: Epoch, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A workload of one's own: its checkpoint, if it saves any, as it saved it, with its configuration and metrics."""
     unfinished = best.with_name(best.name + ".tmp")
@@ -305,7 +206,7 @@ def _write_other(
     unfinished.mkdir()
     if checkpoint:
         shutil.copytree(checkpoint, unfinished / "checkpoint")
-    config = {"workload": study.workload, "config": dict(trial.config), "seed": trial.seed}
+    config = {"workload": workload, "config": dict(trial.config), "seed": trial.seed}
     (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     metrics = {**facts, **epoch.metrics, **facts}  # a function may report an `epoch` of its own; the tables have it
     (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

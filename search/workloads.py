@@ -14,6 +14,7 @@ from spaces import DIGITS_PARAMETERS
 from trainables import Data, Train
 
 if TYPE_CHECKING:
+    from search.classifier import Section
     from search.study import DataSection, Study
 
 
@@ -82,7 +83,7 @@ def _loaded(reference: str) -> Any:
         raise StudyError(f"data {reference!r} {must}, got {described(err)}") from err
 
 
-def load_images(section: "DataSection") -> Data:
+def load_images(section: "DataSection | Section") -> Data:
     """The training and validation images of a data set; the test part is not read.
 
     Raises:

@@ -70,6 +70,15 @@ def test_a_trials_process_imports_nothing_that_checks_or_suggests() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_a_driver_leaves_pytorch_to_those_that_train() -> None:
+    code = (
+        "import sys\n"
+        "from search import classifier, checkpoints, dispatch, engine, metrics, runs, winner, workloads\n"
+        "assert 'ray.tune' in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
 def test_no_address_of_an_index_and_no_path_of_a_machine_in_the_lock() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert lines and all(

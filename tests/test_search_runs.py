@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from search import (
     resume,
     run,
     show,
-    winner,
 )
 from search.checkpoints import folder_sha256
 from search.optuna_view import optuna_study
@@ -92,24 +90,6 @@ def test_the_environment_names_the_gpus(tmp_path: Path, monkeypatch: pytest.Monk
     assert environment.describe({})["gpus"] == ["NVIDIA H100 80GB HBM3"]
     monkeypatch.setenv("PATH", "")
     assert environment.describe({})["gpus"] == []
-
-
-@pytest.mark.parametrize("is_of_digits", [True, False])
-def test_what_makes_the_winner_is_imported_as_soon_as_the_last_trial_has_begun(
-    is_of_digits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    imported: list[str] = []
-    monkeypatch.setattr(winner, "import_module", imported.append)
-    few = made(tmp_path, "sleeps", budget={"trials": 2})
-    view = winner.ready_in_time(load_study("quickstart", ["budget.trials=2"]) if is_of_digits else few)
-    view(Run(), {"event": "trial_started", "number": 0})
-    assert not imported
-    for _ in range(2):  # the second is another attempt
-        view(Run(), {"event": "trial_started", "number": 1})
-    for thread in threading.enumerate():
-        if thread.name == "winner":
-            thread.join()
-    assert imported == ["trainables.model"] * is_of_digits
 
 
 def test_whoever_may_read_a_run_may_read_all_of_it(finished: Outcome, tmp_path: Path) -> None:
@@ -198,24 +178,6 @@ def test_validation_never_meets_training_and_is_the_same_in_every_trial(tmp_path
     labels = load_part("optdigits", Path("data"), "train").labels
     training, validation = carve(labels, 300, 0)
     assert not set(training) & set(validation) and len(training) + len(validation) == len(labels)
-
-
-def test_the_test_part_is_read_once_after_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainables import datasets
-
-    read: list[tuple[str, bool]] = []
-    real = datasets.load_part
-    directory = tmp_path / "quickstart"
-
-    def watched(name: str, folder: Path, part: Any) -> Any:
-        ended = directory.exists() and open_run(directory).ended is not None
-        read.append((part, ended))
-        return real(name, folder, part)
-
-    monkeypatch.setattr(datasets, "load_part", watched)
-    few = ["budget.trials=1", "budget.wall=5m", "early_stop.max_epochs=2", f"output={tmp_path}"]
-    run(load_study("quickstart", few))
-    assert read == [("train", False), ("test", True)]
 
 
 def test_tables_open_at_every_moment_of_a_run(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def serving_on_ray(run: Place, host: str, port: int, address: str | None, replic
     """
     found = served(run)
     host, port, names = _address(host, port, address)
-    with connect.connected(address) as is_joined:
+    with connect.connected(address) as cluster:
         _check_room(replicas)
         from ray import serve
 
@@ -70,11 +70,11 @@ def serving_on_ray(run: Place, host: str, port: int, address: str | None, replic
         try:
             serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
             serve.run(_deployment(found, names, replicas), name="digitsearch", logging_config={"log_level": "ERROR"})
-            yield ServingOnRay(found, f"http://{_head() if is_joined else host}:{port}")
+            yield ServingOnRay(found, f"http://{_head() if cluster.is_joined else host}:{port}")
         except RuntimeError as err:
             raise StudyFailed(f"Ray Serve could not start the replicas: {str(err).splitlines()[0]}") from err
         finally:
-            if is_joined:  # a cluster of our own ends as a whole
+            if cluster.is_joined:  # a cluster of our own ends as a whole
                 serve.shutdown()
 
 

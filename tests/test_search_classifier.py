@@ -1,0 +1,127 @@
+"""The winner's folder, written by a process of its own."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from results import Epoch, Event, Run, Trial
+from search import Outcome, StudyFailed, load_study, run
+from search.classifier import Writer
+from search.study import DataSection
+from trainables import DataError, datasets
+
+pytestmark = pytest.mark.ray
+
+
+def section(**changes: Any) -> DataSection:
+    data = load_study("quickstart").data
+    assert isinstance(data, DataSection)
+    return data.model_copy(update=changes)
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if "classifier.py" in " ".join(child.cmdline())}
+
+
+def of_few_pictures(tmp_path: Path) -> tuple[str, Path]:
+    """A data set of one's own, and the folder that it is prepared in."""
+    part = datasets.load_part("optdigits", Path("data"), "train")
+    for index in range(200):
+        path = tmp_path / "mine" / ("train" if index < 150 else "test") / str(part.labels[index]) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(part.images[index]).save(path)
+    return str(tmp_path / "mine"), datasets.prepare(str(tmp_path / "mine"), tmp_path)
+
+
+@pytest.fixture
+def writer() -> Iterator[Writer]:
+    with Writer(section(), 2, [sys.executable]) as writer:
+        yield writer
+    assert not children()
+
+
+@pytest.fixture
+def won(finished: Outcome) -> tuple[Path, Trial, Epoch]:
+    """The winner's checkpoint, the trial and the epoch."""
+    winner = finished.run.winner
+    assert winner is not None
+    trial = finished.run.trials[winner["number"]]
+    epoch = trial.epochs[winner["epoch"] - 1]
+    assert epoch.checkpoint is not None
+    return Path(finished.run_directory) / epoch.checkpoint, trial, epoch
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_test_part_is_read_after_the_search(tmp_path: Path) -> None:
+    pictures, data = of_few_pictures(tmp_path)
+    hidden, test = tmp_path / "hidden", data / "test.safetensors"
+    test.rename(hidden)
+
+    def give_back(run_: Run, event: Event) -> None:
+        if event["event"] == "study_ended":
+            hidden.rename(test)
+
+    few = ["budget.trials=1", "budget.wall=5m", "early_stop.max_epochs=2", f"output={tmp_path}"]
+    mine = [f"data.dataset={pictures}", f"data.dir={tmp_path}", "data.validation=50"]
+    outcome = run(load_study("quickstart", [*few, *mine]), views=[give_back])
+    assert outcome.run.winner is not None and outcome.run.winner["metrics"]["num_test"] == 50
+
+
+def test_the_process_starts_with_the_last_trial(writer: Writer) -> None:
+    before = children()
+    writer.view(Run(), {"event": "trial_started", "number": 0})
+    assert children() == before
+    writer.view(Run(), {"event": "trial_started", "number": 1})
+    (started,) = children() - before
+    writer.view(Run(), {"event": "trial_started", "number": 1})  # another attempt
+    assert children() - before == {started}
+
+
+def test_it_writes_what_the_search_has_written_and_reads_the_test_part_for_that_alone(
+    writer: Writer, won: tuple[Path, Trial, Epoch], finished: Outcome, tmp_path: Path
+) -> None:
+    checkpoint, trial, epoch = won
+    facts = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
+    for name in ("one", "two"):  # of a Pareto set
+        metrics = writer(tmp_path / name, checkpoint, trial, epoch, facts)
+        files = {path.name: path.read_bytes() for path in (Path(finished.run_directory) / "best").iterdir()}
+        assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == files
+        assert json.loads((tmp_path / name / "metrics.json").read_text()) == metrics
+
+
+def test_what_can_not_be_read_or_written_is_told_as_if_by_this_process(
+    writer: Writer, won: tuple[Path, Trial, Epoch], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as written:
+        writer(tmp_path / "file" / "best", *won, {})
+    assert written.value.filename == str(tmp_path / "file" / "best.tmp")
+    pictures, data = of_few_pictures(tmp_path)
+    (data / "test.safetensors").unlink()
+    with Writer(section(dataset=pictures, dir=str(tmp_path), validation=0.5), 2, [sys.executable]) as another:
+        with pytest.raises(DataError, match=r"test\.safetensors") as read:
+            another(tmp_path / "best", *won, {})
+        with pytest.raises(DataError) as here:
+            datasets.load_part(pictures, tmp_path, "test")
+        assert str(read.value) == str(here.value)
+    assert not (tmp_path / "best").exists()
+
+
+def test_a_process_that_dies_loses_nothing_but_the_folder(
+    writer: Writer, won: tuple[Path, Trial, Epoch], tmp_path: Path
+) -> None:
+    before = children()
+    writer.view(Run(), {"event": "trial_started", "number": 1})
+    (started,) = children() - before
+    os.kill(started, 9)
+    psutil.wait_procs([psutil.Process(started)], timeout=10)
+    with pytest.raises(StudyFailed, match=r"must live until best/ is written, but it died; resume the run"):
+        writer(tmp_path / "best", *won, {})
+    assert not (tmp_path / "best").exists()
