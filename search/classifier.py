@@ -178,12 +178,10 @@ class Writer:
 
     def _started(self) -> "subprocess.Popen[str]":
         if not self._process:
-            root = str(Path(__file__).parents[1])
-            paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
             self._process = subprocess.Popen(
                 [*self._python, __file__],
-                # What lies in this folder, or in the one where the command was typed, is no module, whatever its name.
-                env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)},
+                # It finds what this process does; what lies in this file's folder is no module, whatever its name.
+                env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
