@@ -30,7 +30,7 @@ from search.errors import StudyError, StudyFailed
 from search.study import Resources, Study
 from search.trial import trial_log
 from search.trial.actor import NewProcessWanted, ProcessSpoilt, TrialActor, WorkersLost
-from search.trial.session import Terms, stopping
+from search.trial.session import DISK_FAULTS, Terms, stopping
 
 # The search ends by the engine's word, never by Tune's count.
 _MANY = 10**9
@@ -214,7 +214,9 @@ class _Bridge:
         if assignment is None:
             return
         cause = getattr(err, "cause", err)
-        if isinstance(err, ProcessSpoilt):
+        if isinstance(cause, OSError) and cause.errno in DISK_FAULTS:  # no trial's fault
+            self.error = self.error or cause
+        elif isinstance(err, ProcessSpoilt):
             if not self._warned and not isinstance(err, NewProcessWanted):
                 self._warned = True
                 warnings.warn(

@@ -329,7 +329,7 @@ class Engine:
         if "failure" in report:
             failure = report["failure"]
             if failure["kind"] == "disk":
-                raise OSError(failure["errno"], failure["message"])
+                raise OSError(failure["errno"], f"{failure['message']} on {report['node']}")
             if self._reuse.doubts(number, failure):
                 error = f"{failure['message']}; its process had trained before, so this may not be its own fault"
                 self._try_again(assignment, failure["kind"], error, report.get("log_tail"))

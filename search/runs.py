@@ -304,6 +304,6 @@ def _explained(run: Place) -> Iterator[None]:
         yield
     except OSError as err:
         raise StudyFailed(
-            f"{str(run)!r} must stay readable and writable, got: {err}; what was reported before is kept: "
-            f"put that right, then `digitsearch resume {run}`"
+            f"{str(run)!r} and the folder for temporary files must stay readable and writable, got: {err}; what was "
+            f"reported before is kept: put that right, then `digitsearch resume {run}`"
         ) from err

@@ -392,8 +392,8 @@ def test_a_full_disk_fails_no_trial(tmp_path: Path) -> None:
     assignment = driver.begin()
     assert assignment is not None
     failure = {"kind": "disk", "message": "No space left on device", "errno": errno.ENOSPC}
-    with pytest.raises(OSError, match="No space left on device"):
-        driver.engine.reported(assignment, {"failure": failure, "done": True})
+    with pytest.raises(OSError, match=r"No space left on device on 127\.0\.0\.1$"):
+        driver.engine.reported(assignment, {"failure": failure, "done": True, "node": "127.0.0.1"})
     assert driver.engine.run.trials[0].state == "running", "it goes on when there is room again"
 
 

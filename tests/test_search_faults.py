@@ -14,10 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 from ray import tune
+from safetensors.torch import save_file
 
 from cluster.errors import ClusterError
 from results import EventLog, Run, RunError, open_run
@@ -26,8 +29,10 @@ from results.events import log_path
 from search import Outcome, dispatch, resume, run
 from search.interrupts import Interrupts
 from search.optuna_view import optuna_study
+from search.trial.session import save_in
 from tests.faults import Search, kill_everything, processes_of
 from tests.test_search_runs import made
+from trainables import Save, tensor_file
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[1]
@@ -402,9 +407,34 @@ def broken_off(search: Search, driver: "subprocess.Popen[str]") -> str:
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 1, errors
     assert "Traceback" not in errors and errors.count("\n") == 1
-    assert errors.startswith("error: 'runs/chaos' must stay readable and writable, got: ")
+    assert errors.startswith(
+        "error: 'runs/chaos' and the folder for temporary files must stay readable and writable, got: "
+    )
     assert errors.endswith("what was reported before is kept: put that right, then `digitsearch resume runs/chaos`\n")
     return errors
+
+
+def by_torch(folder: Path) -> None:
+    torch.save({"weights": torch.zeros(2**20)}, folder / "weights.pt")
+
+
+def by_numpy(folder: Path) -> None:
+    np.save(folder / "weights.npy", np.zeros(2**20, np.float32))
+
+
+def by_safetensors(folder: Path) -> None:
+    save_file({"weights": torch.zeros(2**20)}, folder / "weights.safetensors")
+
+
+def by_us(folder: Path) -> None:
+    tensor_file.write(folder / "weights.safetensors", {"weights": torch.zeros(2**20)})
+
+
+@pytest.mark.parametrize("save", [by_torch, by_numpy, by_safetensors, by_us])
+def test_a_full_disk_is_told_whatever_a_library_calls_it(save: Save, small_disk: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '.*disk") as raised:
+        save_in(small_disk, save)
+    assert raised.value.errno == errno.ENOSPC
 
 
 @pytest.mark.chaos

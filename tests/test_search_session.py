@@ -2,7 +2,6 @@
 
 import errno
 import math
-import os
 import queue
 import threading
 import time
@@ -242,11 +241,20 @@ def test_a_session_that_never_began_can_be_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.ENOSPC, "disk"), (errno.EROFS, "disk"), (errno.EACCES, "exception")]
+    ("error", "kind", "number"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk", errno.ENOSPC),
+        (OSError(errno.EROFS, "Read-only file system"), "disk", errno.EROFS),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "disk", errno.ENOSPC),
+        (OSError(errno.EACCES, "Permission denied"), "exception", errno.EACCES),
+        (RuntimeError("unexpected pos 704 vs 598"), "exception", None),
+    ],
 )
-def test_a_disk_that_fails_is_told_from_a_function_that_does(number: int, kind: str, tmp_path: Path) -> None:
+def test_a_disk_that_fails_is_told_from_a_function_that_does(
+    error: Exception, kind: str, number: int | None, tmp_path: Path
+) -> None:
     def save(folder: Path) -> None:
-        raise OSError(number, os.strerror(number))
+        raise error
 
     report = begun(lambda config, trial: trial.report({"score": 1.0}, save), tmp_path, {}).next()
     assert (report["failure"]["kind"], report["failure"]["errno"]) == (kind, number)

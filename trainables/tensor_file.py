@@ -1,8 +1,11 @@
 """A file of tensors."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -15,9 +18,15 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
         tensors: By name; made contiguous.
 
     Raises:
-        OSError, SafetensorError: It can't be written.
+        OSError: It can't be written.
     """
     path.touch()
     mode = path.stat().st_mode
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    path.chmod(mode)  # safetensors 0.8 makes it for one user alone
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as err:
+        number = re.search(r"\(os error (\d+)\)", str(err))  # 0.8 says it in words alone
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from err
+    path.chmod(mode)  # 0.8 makes it for one user alone

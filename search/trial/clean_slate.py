@@ -89,7 +89,7 @@ class CleanSlate:
     def flush(self) -> None:
         """Have what was printed on its way, also where a trial prints elsewhere."""
         for stream in self._streams:
-            with suppress(ValueError):  # closed
+            with suppress(ValueError, OSError):  # closed; or its disk is full, and it is lost
                 stream.flush()
 
     def _wipe_module(self, module: ModuleType) -> None:

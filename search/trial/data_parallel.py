@@ -28,10 +28,11 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.reaper import share_fate
+from results import place
 from search.deaths import Deaths, not_imported
 from search.trial import libraries, trial_log
 from search.trial.clean_slate import CleanSlate
-from search.trial.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
+from search.trial.session import Failed, Terms, Unwind, called, disk, failure_of, plain_numbers, save_in
 from trainables import Save, Train, Trial
 
 _PAUSE_S = 0.02  # between two looks for the next trial
@@ -374,7 +375,7 @@ class _Reports:
             }
             answer = ray.get(self._mailbox.say.remote(said))
             if answer == "save" and save is not None:
-                answer = ray.get(self._mailbox.say.remote({"files": _files_of(save, self._terms.making)}))
+                answer = ray.get(self._mailbox.say.remote({"files": _files_of(save, self._terms)}))
         if _any(answer == "stop", self._terms):
             raise Unwind
         self._began = time.perf_counter()
@@ -394,9 +395,10 @@ def _may_follow_from_another(err: BaseException) -> bool:
     return isinstance(err, RuntimeError) and any(word in str(err) for word in ("onnection", "gloo", "NCCL"))
 
 
-def _files_of(save: Save, making: str | None) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-", dir=making) as folder:
-        save(Path(folder))
+def _files_of(save: Save, terms: Terms) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-", dir=terms.making) as folder:
+        with disk(place(terms.run_directory)):
+            save_in(Path(folder), save)
         return _files_in(Path(folder))
 
 

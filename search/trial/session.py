@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import queue
 import shutil
 import tempfile
@@ -28,7 +29,9 @@ _MOST_WAITING = 1000
 
 # So long a function that was stopped may clean up: wandb's `finish` sends what is left to send.
 _CLEAN_UP_S = 20.0
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+# A disk with less room is full: some of what did not fit may be gone again, and some is kept for root.
+_FULL_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ class Session:
         try:
             with ExitStack() as stack:
                 if checkpoint:
-                    with _disk(self._place):
+                    with disk(self._place):
                         folder = stack.enter_context(self._checkpoints.fetched(checkpoint))
                     trial = replace(trial, checkpoint=folder)
                 called(train, config, trial)
@@ -292,12 +295,12 @@ class Session:
 
     def _written(self, save: Save) -> Path:
         """A checkpoint in a folder of this machine's, for `_publish` to take from there."""
-        with _disk(self._place):
+        with disk(self._place):
             around = Path(tempfile.mkdtemp(prefix="digitsearch-checkpoint-", dir=self._terms.making))
             try:
                 folder = around / "checkpoint"  # `around` is for this user alone; a checkpoint is as open as the run
                 folder.mkdir()
-                save(folder)
+                save_in(folder, save)
             except BaseException:
                 shutil.rmtree(around, ignore_errors=True)
                 raise
@@ -307,7 +310,7 @@ class Session:
         """Take a checkpoint to the run directory, then hand out its report."""
         name = f"checkpoints/trial-{self._number:04d}/epoch-{report['epoch']:04d}"
         try:
-            with _disk(self._place):
+            with disk(self._place):
                 report["checkpoint"] = self._checkpoints.publish(name, written)
         except Exception as err:  # It is told where a failure of the function itself would be.
             report = {"failure": failure_of(err), "done": True}
@@ -339,16 +342,33 @@ def stopping(scratch: str) -> Path:
     return Path(scratch) / "stopping"
 
 
+def save_in(folder: Path, save: Save) -> None:
+    """Have a checkpoint saved.
+
+    Raises:
+        OSError: The disk is full, whatever a library calls that: PyTorch (2.15) and safetensors (0.8) raise what is no
+            error of the system's, NumPy (2.4) one without a number. Else what `save` raises.
+    """
+    try:
+        save(folder)
+    except Exception as err:
+        full = os.strerror(errno.ENOSPC)
+        if getattr(err, "errno", None) is None and (full in str(err) or shutil.disk_usage(folder).free < _FULL_BYTES):
+            raise OSError(errno.ENOSPC, full, str(folder)) from err
+        raise
+
+
 @contextmanager
-def _disk(run: Place) -> Iterator[None]:
+def disk(run: Place) -> Iterator[None]:
     """Raise DiskFailed for what is the disk's fault, or the storage's, and not the trial's."""
     try:
         yield
     except StorageError as err:
         raise DiskFailed(errno.EIO, str(err)) from err
     except OSError as err:
-        if err.errno in _DISK or (isinstance(run, Path) and not run.is_dir()):
-            raise DiskFailed(err.errno, str(err)) from err
+        if err.errno in DISK_FAULTS or (isinstance(run, Path) and not run.is_dir()):
+            where = f": {err.filename!r}" if err.filename else ""
+            raise DiskFailed(err.errno, f"{err.strerror}{where}") from err
         raise
 
 
