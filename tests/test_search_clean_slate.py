@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import joblib
@@ -150,6 +151,19 @@ def test_a_closed_output_spoils(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     sys.stdout.close()
     assert slate.leftovers(threads) == "a closed output"
     slate.flush()
+
+
+def test_what_finds_no_room_on_the_disk_is_lost_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = False
+    with suppress(OSError), Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        slate = CleanSlate(num_threads=1)
+        full.write("a word")
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()
+        slate.flush()
+        goes_on = True
+    assert goes_on
 
 
 def test_handlers_of_a_trials_log_are_closed(slate: CleanSlate, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import random
 import shutil
 import threading
@@ -16,7 +17,7 @@ from results import EventLog, Run, fold, open_run, read_events
 from results.errors import RunWarning
 from results.events import SCHEMA, log_path
 from results.intervals import wilson
-from search import Study
+from search import Study, dispatch
 from search.checkpoints import InFolder
 from search.early_stop import SuccessiveHalving, rungs
 from search.engine import Engine
@@ -395,6 +396,17 @@ def test_a_full_disk_fails_no_trial(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No space left on device on 127\.0\.0\.1$"):
         driver.engine.reported(assignment, {"failure": failure, "done": True, "node": "127.0.0.1"})
     assert driver.engine.run.trials[0].state == "running", "it goes on when there is room again"
+
+
+def test_a_slot_that_finds_no_room_on_its_disk_fails_no_trial_either(tmp_path: Path) -> None:
+    driver = Driver(made(tmp_path))
+    assignment = driver.begin()
+    assert assignment is not None
+    bridge = dispatch._Bridge(driver.engine, str(tmp_path), driver.study.resources)
+    bridge._assignments["slot"] = dict(assignment)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    bridge.slot_died("slot", full)
+    assert bridge.error is full and driver.engine.run.trials[0].attempts == 1
 
 
 def test_ten_failures_in_a_row_end_the_study(tmp_path: Path) -> None:
