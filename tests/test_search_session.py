@@ -95,11 +95,12 @@ def test_a_checkpoint_that_cannot_land_is_told_as_the_disks_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: Any) -> dict[str, str]:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/run/checkpoints")
 
     monkeypatch.setattr(checkpoints.InFolder, "publish", full)
     failure = begun(rises, tmp_path, {"x": 1.0}).next()["failure"]
-    assert failure == {"kind": "disk", "message": "[Errno 28] No space left on device", "errno": errno.ENOSPC}
+    message = "No space left on device: 'runs/run/checkpoints'"
+    assert failure == {"kind": "disk", "message": message, "errno": errno.ENOSPC}
 
 
 def test_another_disk_that_is_full_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +161,27 @@ def test_more_memory_than_there_is_is_a_kind_of_its_own(tmp_path: Path) -> None:
 
     failure = begun(train, tmp_path, {}).next()["failure"]
     assert failure["kind"] == "oom" and "can't allocate memory" in failure["message"]
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 140737488355328 bytes."),  # JAX
+        ValueError("std::bad_alloc"),  # XGBoost's is one
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+        ResourceExhaustedError("OOM when allocating tensor with shape[35184372088832]"),
+    ],
+)
+def test_each_library_says_so_in_its_own_way(error: Exception, tmp_path: Path) -> None:
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        raise error
+
+    assert begun(train, tmp_path, {}).next()["failure"]["kind"] == "oom"
 
 
 def test_a_function_that_returns_early_is_done(tmp_path: Path) -> None:

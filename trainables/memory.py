@@ -7,6 +7,9 @@ from functools import cache
 # glibc's names for them, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 
+# What PyTorch (2.15) and what it calls on a GPU, JAX (0.10) and XGBoost (3.2) say in errors like any other.
+_EXHAUSTED = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "RESOURCE_EXHAUSTED", "std::bad_alloc")
+
 
 @cache
 def keep_freed_memory() -> bool:
@@ -37,11 +40,13 @@ def keep_freed_memory() -> bool:
 def is_exhausted(err: BaseException) -> bool:
     """Whether an exception says that there is not enough memory.
 
-    PyTorch's are known by name and text, for a workload need not have PyTorch: OutOfMemoryError on a GPU, and a
-    RuntimeError like any other on a CPU.
+    Those of libraries are known by name and text, for a workload need not have the library.
     """
-    on_a_cpu = isinstance(err, RuntimeError) and "can't allocate memory" in str(err)
-    return on_a_cpu or isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError"
+    return (
+        isinstance(err, MemoryError)
+        or type(err).__name__ in ("OutOfMemoryError", "ResourceExhaustedError")
+        or any(words in str(err) for words in _EXHAUSTED)
+    )
 
 
 def keep_to_share(share: float) -> None:

@@ -368,7 +368,7 @@ def disk(run: Place) -> Iterator[None]:
     except OSError as err:
         if err.errno in DISK_FAULTS or (isinstance(run, Path) and not run.is_dir()):
             where = f": {err.filename!r}" if err.filename else ""
-            raise DiskFailed(err.errno, f"{err.strerror}{where}") from err
+            raise DiskFailed(err.errno, f"{err.strerror or err}{where}") from err
         raise
 
 
