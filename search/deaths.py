@@ -48,7 +48,7 @@ def not_imported(err: BaseException | None) -> str | None:
     Both could be imported where the search was begun.
     """
     text = str(err) if err else ""
-    said = re.findall(r"^search\.errors\.StudyError: (.+ must be importable as .+)$", text, re.M)
+    said = re.findall(r"^search\.errors\.StudyError: (.+ must be importable as [^;\n]+)", text, re.M)
     if re.search(_NOT_MADE, text):
         said += re.findall(_WHY_NOT, text, re.M)
     node = re.search(r"\bip[:=] ?([^\s,)]+)", text)

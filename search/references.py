@@ -45,7 +45,10 @@ def look_up(key: str, reference: str, what: str = "name") -> Any:
     except Signalled:
         raise
     except (Exception, SystemExit) as err:  # a module may raise anything as it is imported; a script ends its process
-        raise StudyError(_not_importable(key, reference, what, _why(err))) from err
+        why = _why(err)
+        if isinstance(err, ModuleNotFoundError) and err.name == module_name.partition(".")[0]:
+            why += "; it is looked for in the folder where this is typed, in PYTHONPATH, and among what is installed"
+        raise StudyError(_not_importable(key, reference, what, why)) from err
     if not hasattr(module, name):
         why = f"a module {module_name!r} without {name!r}"
         if module_name == MAIN:

@@ -66,7 +66,7 @@ BAD_STUDIES = [
     (["run", "quickstart", "--set", "data.dataset=mnsit"], "error: unknown dataset 'mnsit'; known: optdigits, mnist, fashion_mnist, kmnist, qmnist, emnist_digits (did you mean 'mnist'?), or the path of a folder\n"),
     (["run", "quickstart", "--set", "space=digit"], "error: --set: unknown space 'digit'; known: digits (did you mean 'digits'?); or package.module:name, or a mapping\n"),
     (["run", "quickstart", "--set", "workload=digit"], "error: --set: unknown workload 'digit'; known: digits (did you mean 'digits'?); or package.module:function\n"),
-    (["run", "quickstart", "--set", "workload=nowhere:train", "--set", "data=null"], "error: workload 'nowhere:train' must be importable as package.module:function, got No module named 'nowhere'\n"),
+    (["run", "quickstart", "--set", "workload=nowhere:train", "--set", "data=null"], "error: workload 'nowhere:train' must be importable as package.module:function, got No module named 'nowhere'; it is looked for in the folder where this is typed, in PYTHONPATH, and among what is installed\n"),
     (["run", "quickstart", "--set", "sampler.name=tpee"], "error: --set: unknown sampler 'tpee'; known: tpe, gp, cmaes, random, qmc, grid, nsga2, nsga3 (did you mean 'tpe'?)\n"),
     (["run", "quickstart", "--set", "budget.trials=many"], "error: --set: budget.trials must be a whole number, got 'many'\n"),
     (["run", "quickstart", "--set", "budget.trials=0"], "error: --set: budget.trials must be at least 1, got 0\n"),

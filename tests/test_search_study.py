@@ -150,7 +150,8 @@ BROKEN = {
     "data: mnist": "s.yaml, line 1: data must be a mapping like {dataset: mnist}, package.module:name or null, got 'mnist'",
     "data: 'mine:load'": "s.yaml, line 1: data must name a data set for the workload digits, got 'mine:load'",
     "space_from: mine": "s.yaml, line 1: space_from must be like package.module:name, got 'mine'",
-    "space: 'nowhere:SPACE'": "s.yaml, line 1: space 'nowhere:SPACE' must be importable as package.module:name, got No module named 'nowhere'",
+    "space: 'nowhere:SPACE'": "s.yaml, line 1: space 'nowhere:SPACE' must be importable as package.module:name, got No module named 'nowhere'; "
+    + "it is looked for in the folder where this is typed, in PYTHONPATH, and among what is installed",
     "data: [mnist]": "s.yaml, line 1: data must be a mapping of keys to values, got ['mnist']",
     "data: {dir: null}": "s.yaml, line 1: data.dir must be text, got None",
     "data: {validation: 1.5}": "s.yaml, line 1: data.validation must be a number of images >= 1 or a share between 0 and 1, got 1.5",

@@ -69,7 +69,7 @@ WRONG = [
     ("workload", "imports:train", "must be importable as package.module:function, got No module named 'nowhere' (imports.py, line 2)"),
     ("data", "is_none:load", "must be importable as package.module:name, got SyntaxError: invalid syntax (is_none.py, line 1)"),
     ("data", "exits:load", "must be importable as package.module:name, got SystemExit: usage: exits FILE (exits.py, line 2)"),
-    ("space", "missing.module:SPACE", "must be importable as package.module:name, got No module named 'missing'"),
+    ("space", "missing.module:SPACE", "must be importable as package.module:name, got No module named 'missing'; it is looked for in the folder where this is typed"),
     ("data", "holds:laod", "must be importable as package.module:name, got a module 'holds' without 'laod' (did you mean 'load'?)"),
     ("workload", "holds:NUMBER", "must be a function, got 3"),
     ("space", "holds:SPACE", "x: float range needs low < high, got low=1, high=0; swap or widen them"),
