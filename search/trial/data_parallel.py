@@ -28,7 +28,6 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.reaper import share_fate
-from results import place
 from search.deaths import Deaths, not_imported
 from search.trial import libraries, trial_log
 from search.trial.clean_slate import CleanSlate
@@ -397,7 +396,7 @@ def _may_follow_from_another(err: BaseException) -> bool:
 
 def _files_of(save: Save, terms: Terms) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="digitsearch-checkpoint-", dir=terms.making) as folder:
-        with disk(place(terms.run_directory)):
+        with disk():
             save_in(Path(folder), save)
         return _files_in(Path(folder))
 

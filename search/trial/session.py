@@ -353,14 +353,25 @@ def save_in(folder: Path, save: Save) -> None:
         save(folder)
     except Exception as err:
         full = os.strerror(errno.ENOSPC)
-        if getattr(err, "errno", None) is None and (full in str(err) or shutil.disk_usage(folder).free < _FULL_BYTES):
+        if getattr(err, "errno", None) is None and (full in str(err) or _is_on_full_disk(folder)):
             raise OSError(errno.ENOSPC, full, str(folder)) from err
         raise
 
 
+def _is_on_full_disk(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    except OSError:  # it may be gone
+        return False
+
+
 @contextmanager
-def disk(run: Place) -> Iterator[None]:
-    """Raise DiskFailed for what is the disk's fault, or the storage's, and not the trial's."""
+def disk(run: Place | None = None) -> Iterator[None]:
+    """Raise DiskFailed for what is the disk's fault, or the storage's, and not the trial's.
+
+    Args:
+        run: Where it lies; None where this machine need not see it. Once it is gone, all that fails is its disk's.
+    """
     try:
         yield
     except StorageError as err:
