@@ -1,7 +1,8 @@
 """The folder of a trained digit classifier, with its figures on the test part, which is read for them and only then.
 
 A search has it written by a process of its own: PyTorch takes seconds of a core to import, and the driver has no other
-use for it. Where trials are forked from a process that has PyTorch already, so is that one.
+use for it. Where trials are forked from a process that has PyTorch already, so is that one. A driver that has it too,
+in a notebook or to foresee what a constraint bounds, writes the folder itself.
 
 python classifier.py      writes one for each line on its standard input, and answers it with a line
 """
@@ -10,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from trainables import Data, DataError
 
 if TYPE_CHECKING:
     from search.study import DataSection
+    from trainables.datasets import Part
 
 
 class Section(NamedTuple):
@@ -40,6 +42,7 @@ def write(
     folder: Path,
     section: "DataSection | Section",
     data: Data,
+    test: "Part",
     checkpoint: Path,
     config: Mapping[str, Any],
     *,
@@ -54,6 +57,7 @@ def write(
         folder: Replaced, if it is there.
         section: The data set.
         data: Of that section.
+        test: Of that section.
         checkpoint: The folder that holds it.
         config: What was trained.
         seed: The trial's.
@@ -71,7 +75,7 @@ def write(
     from trainables import digits, model
     from trainables.datasets import describe
 
-    about, test = describe(section.dataset, Path(section.dir)), _test_part(section.dataset, section.dir)
+    about = describe(section.dataset, Path(section.dir))
     card = model.Card(
         config=whole_configuration(config),  # defaults may change; what was trained does not
         height=about.height,
@@ -101,11 +105,15 @@ def write(
     return metrics
 
 
-@cache
-def _test_part(dataset: str, folder: str) -> Any:
+def test_part(section: "DataSection | Section") -> "Part":
+    """The images that nothing but this reads.
+
+    Raises:
+        DataError: They are missing or damaged.
+    """
     from trainables.datasets import load_part
 
-    return load_part(dataset, Path(folder), "test")
+    return load_part(section.dataset, Path(section.dir), "test")
 
 
 class Writer:
@@ -132,7 +140,8 @@ class Writer:
 
     def view(self, run: Run, event: Event) -> None:
         """See that the last trial has started."""
-        if event["event"] == "trial_started" and event["number"] >= self._num_trials - 1:
+        is_last = event["event"] == "trial_started" and event["number"] >= self._num_trials - 1
+        if is_last and not _has_pytorch():
             self._started()
 
     def __call__(
@@ -156,6 +165,8 @@ class Writer:
             "first": dict(facts),
             "last": {"num_parameters": epoch.metrics["num_parameters"]},
         }
+        if _has_pytorch():
+            return _written(asked, load_images, test_part)
         answer = self._answer(json.dumps(asked))
         if "os_error" in answer:
             raise OSError(*answer["os_error"])
@@ -197,19 +208,28 @@ def _serve(asked: IO[str], answers: IO[str]) -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(_num_cores())  # a fork has as many as a trial
-    loaded = cache(load_images)
+    images, test = cache(load_images), cache(test_part)
     for line in asked:
-        facts = json.loads(line)
-        folder, checkpoint = Path(facts.pop("folder")), Path(facts.pop("checkpoint"))
-        section = Section(**facts.pop("section"))
         try:
-            answer: dict[str, Any] = {"metrics": write(folder, section, loaded(section), checkpoint, **facts)}
+            answer: dict[str, Any] = {"metrics": _written(json.loads(line), images, test)}
         except OSError as err:
             answer = {"os_error": [err.errno, err.strerror, err.filename]}
         except DataError as err:
             answer = {"data_error": str(err)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _has_pytorch() -> bool:
+    return "torch" in sys.modules
+
+
+def _written(
+    asked: Mapping[str, Any], images: Callable[[Section], Data], test: Callable[[Section], "Part"]
+) -> dict[str, Any]:
+    folder, checkpoint, section = Path(asked["folder"]), Path(asked["checkpoint"]), Section(**asked["section"])
+    facts = {name: asked[name] for name in ("config", "seed", "epochs", "first", "last")}
+    return write(folder, section, images(section), test(section), checkpoint, **facts)
 
 
 def _num_cores() -> int:

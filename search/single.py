@@ -101,6 +101,7 @@ def _write(
             out,
             study.data,
             data,
+            classifier.test_part(study.data),
             best.folder,
             config,
             seed=seed,

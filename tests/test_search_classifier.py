@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from results import Epoch, Event, Run, Trial
-from search import Outcome, StudyFailed, load_study, run
+from search import Outcome, StudyFailed, classifier, load_study, run
 from search.classifier import Writer
 from search.study import DataSection
 from trainables import DataError, datasets
@@ -38,6 +38,11 @@ def of_few_pictures(tmp_path: Path) -> tuple[str, Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(part.images[index]).save(path)
     return str(tmp_path / "mine"), datasets.prepare(str(tmp_path / "mine"), tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "_has_pytorch", lambda: False)  # these tests have it
 
 
 @pytest.fixture
@@ -84,9 +89,19 @@ def test_the_process_starts_with_the_last_trial(writer: Writer) -> None:
     assert children() - before == {started}
 
 
-def test_it_writes_what_the_search_has_written_and_reads_the_test_part_for_that_alone(
-    writer: Writer, won: tuple[Path, Trial, Epoch], finished: Outcome, tmp_path: Path
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_it_writes_what_the_search_has_written(
+    by_itself: bool,
+    writer: Writer,
+    won: tuple[Path, Trial, Epoch],
+    finished: Outcome,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if by_itself:
+        monkeypatch.setattr(classifier, "_has_pytorch", lambda: True)
+    writer.view(Run(), {"event": "trial_started", "number": 1})
+    assert len(children()) == (not by_itself)
     checkpoint, trial, epoch = won
     facts = {"trial": trial.number, "epoch": epoch.epoch, "seed": trial.seed}
     for name in ("one", "two"):  # of a Pareto set
