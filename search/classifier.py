@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from results import Epoch, Event, Run, Trial
 from results.intervals import wilson
@@ -29,18 +29,12 @@ if TYPE_CHECKING:
     from trainables.datasets import Part
 
 
-class Section(NamedTuple):
-    """A study's `data`, without what checks it."""
-
-    dataset: str
-    dir: str
-    validation: int | float
-    split_seed: int
+_Parts: TypeAlias = "tuple[Data, Part]"
 
 
 def write(
     folder: Path,
-    section: "DataSection | Section",
+    section: "DataSection",
     data: Data,
     test: "Part",
     checkpoint: Path,
@@ -105,7 +99,7 @@ def write(
     return metrics
 
 
-def test_part(section: "DataSection | Section") -> "Part":
+def load_test_part(section: "DataSection") -> "Part":
     """The images that nothing but this reads.
 
     Raises:
@@ -128,6 +122,7 @@ class Writer:
     def __init__(self, section: "DataSection", num_trials: int, python: Sequence[str]) -> None:
         self._section, self._num_trials, self._python = section, num_trials, python
         self._process: subprocess.Popen[str] | None = None
+        self._parts = cache(_parts)
 
     def __enter__(self) -> "Writer":
         return self
@@ -166,7 +161,7 @@ class Writer:
             "last": {"num_parameters": epoch.metrics["num_parameters"]},
         }
         if _has_pytorch():
-            return _written(asked, load_images, test_part)
+            return _written(asked, self._parts)
         answer = self._answer(json.dumps(asked))
         if "os_error" in answer:
             raise OSError(*answer["os_error"])
@@ -208,10 +203,10 @@ def _serve(asked: IO[str], answers: IO[str]) -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(_num_cores())  # a fork has as many as a trial
-    images, test = cache(load_images), cache(test_part)
+    parts = cache(_parts)
     for line in asked:
         try:
-            answer: dict[str, Any] = {"metrics": _written(json.loads(line), images, test)}
+            answer: dict[str, Any] = {"metrics": _written(json.loads(line), parts)}
         except OSError as err:
             answer = {"os_error": [err.errno, err.strerror, err.filename]}
         except DataError as err:
@@ -224,12 +219,16 @@ def _has_pytorch() -> bool:
     return "torch" in sys.modules
 
 
-def _written(
-    asked: Mapping[str, Any], images: Callable[[Section], Data], test: Callable[[Section], "Part"]
-) -> dict[str, Any]:
-    folder, checkpoint, section = Path(asked["folder"]), Path(asked["checkpoint"]), Section(**asked["section"])
+def _parts(section: "DataSection") -> "_Parts":
+    return load_images(section), load_test_part(section)
+
+
+def _written(asked: Mapping[str, Any], parts: Callable[["DataSection"], "_Parts"]) -> dict[str, Any]:
+    from search.study import DataSection
+
+    folder, checkpoint, section = Path(asked["folder"]), Path(asked["checkpoint"]), DataSection(**asked["section"])
     facts = {name: asked[name] for name in ("config", "seed", "epochs", "first", "last")}
-    return write(folder, section, images(section), test(section), checkpoint, **facts)
+    return write(folder, section, *parts(section), checkpoint, **facts)
 
 
 def _num_cores() -> int:

@@ -101,7 +101,7 @@ def _write(
             out,
             study.data,
             data,
-            classifier.test_part(study.data),
+            classifier.load_test_part(study.data),
             best.folder,
             config,
             seed=seed,

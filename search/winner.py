@@ -116,7 +116,8 @@ def why_none(run: Run) -> str:
 
 def _first_whole(checkpoints: Checkpoints, run: Run, candidates: Sequence[Trial]) -> tuple[Trial, Epoch]:
     """The best candidate whose best checkpoint can be used; those passed over are named in a warning."""
-    name, damaged = run.study["name"], list[str]()
+    name = run.study["name"]
+    damaged: list[str] = []
     for trial in candidates:
         epoch = _best_kept(run, trial)
         if epoch.sha256 is None and not damaged:
@@ -135,7 +136,8 @@ def _first_whole(checkpoints: Checkpoints, run: Run, candidates: Sequence[Trial]
 
 def _whole(checkpoints: Checkpoints, run: Run) -> list[tuple[Trial, Epoch]]:
     """The Pareto set, those members whose best checkpoint is damaged left out and named in a warning."""
-    name, members = run.study["name"], [(trial, _best_kept(run, trial)) for trial in run.front()]
+    name = run.study["name"]
+    members = [(trial, _best_kept(run, trial)) for trial in run.front()]
     whole = [(trial, epoch) for trial, epoch in members if epoch.sha256 is None or checkpoints.is_whole(epoch)]
     damaged = [_is_damaged(*member) for member in members if member not in whole]
     if not whole:

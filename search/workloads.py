@@ -14,7 +14,6 @@ from spaces import DIGITS_PARAMETERS
 from trainables import Data, Train
 
 if TYPE_CHECKING:
-    from search.classifier import Section
     from search.study import DataSection, Study
 
 
@@ -83,7 +82,7 @@ def _loaded(reference: str) -> Any:
         raise StudyError(f"data {reference!r} {must}, got {described(err)}") from err
 
 
-def load_images(section: "DataSection | Section") -> Data:
+def load_images(section: "DataSection") -> Data:
     """The training and validation images of a data set; the test part is not read.
 
     Raises:

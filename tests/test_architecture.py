@@ -61,20 +61,17 @@ def test_help_and_reading_import_no_more_than_they_need(words: list[str]) -> Non
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_a_trials_process_imports_nothing_that_checks_or_suggests() -> None:
+@pytest.mark.parametrize(
+    ("modules", "unneeded"),
+    [
+        pytest.param("trial.actor", "search.study search.engine search.suggest optuna torch", id="a trial's"),
+        pytest.param("runs classifier checkpoints dispatch engine metrics winner", "torch", id="a driver's"),
+    ],
+)
+def test_a_process_leaves_to_others_what_they_are_for(modules: str, unneeded: str) -> None:
     code = (
-        "import sys, search.trial.actor\n"
-        "unneeded = {'search.study', 'search.engine', 'search.suggest', 'optuna', 'torch'}\n"
-        "assert not unneeded & set(sys.modules), sorted(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-
-
-def test_a_driver_leaves_pytorch_to_those_that_train() -> None:
-    code = (
-        "import sys\n"
-        "from search import classifier, checkpoints, dispatch, engine, metrics, runs, winner, workloads\n"
-        "assert 'ray.tune' in sys.modules and 'torch' not in sys.modules"
+        f"import sys, {', '.join(f'search.{module}' for module in modules.split())}\n"
+        f"assert not set({unneeded.split()}) & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 

@@ -90,7 +90,7 @@ def test_the_process_starts_with_the_last_trial(writer: Writer) -> None:
 
 
 @pytest.mark.parametrize("by_itself", [False, True])
-def test_it_writes_what_the_search_has_written(
+def test_it_writes_what_the_search_has_written_and_reads_the_test_part_once(
     by_itself: bool,
     writer: Writer,
     won: tuple[Path, Trial, Epoch],
@@ -98,6 +98,14 @@ def test_it_writes_what_the_search_has_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    read: list[str] = []
+    real = datasets.load_part
+
+    def watched(name: str, folder: Path, part: Any) -> Any:
+        read.append(part)
+        return real(name, folder, part)
+
+    monkeypatch.setattr(datasets, "load_part", watched)
     if by_itself:
         monkeypatch.setattr(classifier, "_has_pytorch", lambda: True)
     writer.view(Run(), {"event": "trial_started", "number": 1})
@@ -109,6 +117,7 @@ def test_it_writes_what_the_search_has_written(
         files = {path.name: path.read_bytes() for path in (Path(finished.run_directory) / "best").iterdir()}
         assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == files
         assert json.loads((tmp_path / name / "metrics.json").read_text()) == metrics
+    assert read == ["train", "test"] * by_itself
 
 
 def test_what_can_not_be_read_or_written_is_told_as_if_by_this_process(

@@ -39,19 +39,9 @@ SCORE = Objectives((Objective("score", "max"),))
 
 
 def begun(train: Train, directory: Path, config: Mapping[str, Any], **changes: Any) -> Heard:
-    max_epochs, rungs = changes.pop("max_epochs", 3), changes.pop("rungs", ())
-    terms = Terms(
-        "t:t",
-        str(directory),
-        SCORE,
-        max_epochs,
-        changes.pop("every", 1),
-        None,
-        1,
-        False,
-        rungs,
-        making=str(directory.parent),
-    )
+    max_epochs, every, rungs = changes.pop("max_epochs", 3), changes.pop("every", 1), changes.pop("rungs", ())
+    making = str(directory.parent)
+    terms = Terms("t:t", str(directory), SCORE, max_epochs, every, None, 1, False, rungs, making=making)
     assignment = {"number": 7, "config": config, "seed": 1, "epoch": 0, "checkpoint": None, **changes}
     return Heard(Session(train, terms, None, assignment))
 
