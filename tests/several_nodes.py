@@ -7,12 +7,16 @@ python -m tests.several_nodes 4:1 4:1   two nodes, of four CPUs and one GPU each
 """
 
 import json
+import os
 import random
 import socket
 import sys
 from typing import Any
 
 from ray.cluster_utils import Cluster
+
+# Else trials would wait until other tests leave them a core; the nodes read it as they start.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 ADDED: dict[str, Any] = {}  # address -> node
 

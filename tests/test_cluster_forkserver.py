@@ -162,3 +162,4 @@ def test_the_slots_of_a_search_are_forked(ray_cluster: None, tmp_path: Path, mon
     run(made(tmp_path, "tells_of_its_process", budget={"trials": 2}))
     frame = pd.read_parquet(tmp_path / "run" / "trials.parquet")
     assert set(frame["metric_forked"]) == {1.0} and set(frame["metric_has_torch"]) == {1.0}
+    assert set(frame["metric_nice"]) == {os.nice(0)}, "beside other programs it has the share of one of them"

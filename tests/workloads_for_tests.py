@@ -229,7 +229,7 @@ def climbs(config: Mapping[str, Any], trial: Trial) -> None:
 
 
 def tells_of_its_process(config: Mapping[str, Any], trial: Trial) -> None:
-    """Reports whether its process is a copy of the forkserver, and has PyTorch."""
+    """Reports whether its process is a copy of the forkserver, and has PyTorch, and how far it gives way to others."""
     parent = Path(f"/proc/{os.getppid()}/cmdline").read_text()
     forked, has_torch = "cluster.forkserver" in parent, "torch" in sys.modules
-    trial.report({"score": config["x"], "forked": float(forked), "has_torch": float(has_torch)})
+    trial.report({"score": config["x"], "forked": float(forked), "has_torch": float(has_torch), "nice": os.nice(0)})
