@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
 from cluster.imports import as_if_missing, import_meanwhile, no_collection
-from cluster.ray_internals import deaths_unsaid, fewer_processes
+from cluster.ray_internals import deaths_unsaid, fewer_processes, latest_started
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
 # trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
@@ -113,6 +113,8 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
         import ray
 
     imported()
+    if address == "auto":
+        _check_one_was_started()
     # A cluster that is joined was started without the settings: its workers get them with this job.
     options: dict[str, Any] = {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
     if address == "local":
@@ -132,6 +134,8 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
     except ray.exceptions.AuthenticationError as err:  # its text is long, and may tell where a token lies
         refused = ValueError("its token was refused; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as there")
         raise ClusterError(_unreachable(address, refused)) from err
+    except ConnectionError as err:
+        raise ClusterError(_unreachable(address, _unanswered(err))) from err
     except (OSError, ValueError, RuntimeError) as err:
         raise ClusterError(_unreachable(address, err)) from err
     except Exception as err:  # by no other type is it told that a cluster of our own did not come up
@@ -181,6 +185,26 @@ def check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
     except (OSError, ValueError) as err:
         raise ClusterError(_unreachable(address, err)) from err
+
+
+def _check_one_was_started() -> None:
+    """Raise ClusterError unless a cluster that others may join runs on this machine."""
+    found = latest_started()
+    if found is None:
+        must = "a Ray cluster must have been started on this machine for the address 'auto', got none"
+        raise ClusterError(f"{must}; start one (ray start --head), or leave the address out to run without")
+    check_answers(found)
+
+
+def _unanswered(err: ConnectionError) -> Exception:
+    """What to say of a place where somebody listens, but does not answer as a cluster does."""
+    if os.environ.get("RAY_AUTH_MODE") == "token":
+        return err
+    # Without one, a cluster that has a token is to Ray one that does not answer (2.60).
+    return ValueError(
+        f"{err}, which may ask for a token, as what `ray start` starts does: set RAY_AUTH_MODE=token, and "
+        "RAY_AUTH_TOKEN_PATH if it is not ~/.ray/auth_token"
+    )
 
 
 def _unreachable(address: str, err: Exception) -> str:

@@ -1,6 +1,6 @@
-"""What Ray does and a search does without, held back where Ray offers no way to: by attributes of its own (2.60).
+"""Attributes of Ray's own (2.60), where it offers no other way: mostly to hold back what a search does without.
 
-Each is passed over where Ray has it no longer: a cluster takes a moment longer to start, or a word too many is said.
+That is passed over where Ray has it no longer: a cluster takes a moment longer to start, or a word too many is said.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,6 +34,18 @@ def deaths_unsaid() -> Iterator[None]:
 
     with _replaced(worker, {"print_to_stdstream": say}):
         yield
+
+
+def latest_started() -> str | None:
+    """The host:port of the cluster that was started last on this machine for others to join; None if there is none.
+
+    Without a note of one, "auto" has Ray take any that runs here, the private one of another search too, and wait for
+    it for minutes: that one listens on loopback, where Ray does not look.
+    """
+    from ray._private.services import find_bootstrap_address, find_gcs_addresses
+
+    noted: str | None = find_bootstrap_address(None)
+    return noted or next((found for found in find_gcs_addresses() if not found.startswith("127.")), None)
 
 
 @contextmanager

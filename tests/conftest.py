@@ -25,6 +25,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 # Several tests run at once; a second thread of OpenMP would spin for a core that another test has, thirty times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Hundreds of processes are started: none is to compile this project anew, as images for containers have it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No test may join a cluster that somebody left running, nor look at their token.
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
     os.environ.pop(name, None)

@@ -382,6 +382,19 @@ def test_what_was_typed_goes_before_the_environment(
         jobs_at(three_nodes.dashboard)
 
 
+@pytest.mark.ray
+@pytest.mark.chaos  # Ray asks for twenty seconds before it gives up
+def test_a_cluster_that_asks_for_a_token_is_told_of(three_nodes: SimpleNamespace, tmp_path: Path) -> None:
+    environment = {name: value for name, value in three_nodes.environment.items() if name != "RAY_AUTH_MODE"}
+    typed = subprocess.run(
+        [sys.executable, "-m", "search", "run", "quickstart", "--address", three_nodes.address],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+    assert typed.returncode == 2 and "Traceback" not in typed.stderr
+    assert "which may ask for a token, as what `ray start` starts does: set RAY_AUTH_MODE=token" in typed.stderr
+    assert not list(tmp_path.iterdir())
+
+
 HOLDS_AT_ITS_END = """
 import json, sys, time
 import ray

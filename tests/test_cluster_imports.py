@@ -6,7 +6,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cluster.imports import as_if_missing, import_meanwhile
@@ -30,18 +29,3 @@ def test_a_module_is_missing_for_a_while_and_then_as_before(module: str) -> None
     with as_if_missing(module), pytest.raises(ImportError):
         __import__(module)
     assert sys.modules.get(module) is before
-
-
-def test_a_cluster_of_our_own_has_no_process_that_is_of_no_use_to_it(ray_cluster: None) -> None:
-    import ray.dashboard.optional_deps  # it is there for whoever wants it, like `digitsearch submit`
-    from ray._private.node import Node
-
-    assert ray.dashboard.optional_deps
-    lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-    raylets = [line for line in lines if "raylet_socket_name" in line]
-    assert raylets
-    assert all("--minimal" in line for line in raylets)
-    others = {"dashboard.py": "start_api_server", "monitor.py": "start_monitor", "log_monitor.py": "start_log_monitor"}
-    for script, method in others.items():
-        assert not any(f"/{script} " in line for line in lines)
-        assert getattr(Node, method).__name__ == method  # for clusters that others start from this process

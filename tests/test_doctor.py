@@ -514,6 +514,7 @@ def test_the_socket_of_a_real_cluster_has_the_length_that_was_foretold(started: 
 def test_the_private_cluster_of_a_living_program_is_not_left() -> None:
     own = [cluster for cluster in clusters.clusters() if cluster.session.endswith(f"_{os.getpid()}")]
     assert [cluster.driven for cluster in own] == [True]
+    unwell(clusters.reachable("auto", own, None), "address", FAULT, "was started on this machine, got none")
     well(clusters.leftover(own, None, None), "^none, beside 1 of searches or programs that run$")
     unwell(clusters.leftover(own, own[0].address, None), "leftover", WARNING, f"at {own[0].address}")
 
@@ -532,7 +533,7 @@ def test_the_note_of_a_cluster_that_is_gone(started: Started) -> None:
 
 def test_addresses_where_no_cluster_answers() -> None:
     for named, found in {
-        "auto": "^'auto' needs a cluster that runs on this machine, got none$",
+        "auto": "^'auto' needs a cluster that was started on this machine, got none$",
         "127.0.0.1:1": "^a Ray cluster must be reachable at '127.0.0.1:1', got: .*Connection refused",
         "ray://127.0.0.1:1": "^a cluster's address must be host:port of its head",
         "http://127.0.0.1:1": "^a Ray cluster must be reachable at '127.0.0.1:1', got: .*Connection refused",
@@ -540,7 +541,7 @@ def test_addresses_where_no_cluster_answers() -> None:
         "head": "^a cluster's address must be host:port or http://host:port, got 'head'$",
         "http://": "^a cluster's address must be host:port",
     }.items():
-        unwell(clusters.reachable(named, []), "address", FAULT, found)
+        unwell(clusters.reachable(named, [], None), "address", FAULT, found)
     assert clusters.named_address("local", {"RAY_ADDRESS": "x"}) is None
     assert clusters.named_address(None, {"RAY_API_SERVER_ADDRESS": "http://x:8265"}) == "http://x:8265"
 
@@ -565,7 +566,7 @@ def web() -> Iterator[str]:
 
 
 def test_a_web_server_that_is_no_cluster(web: str) -> None:
-    unwell(clusters.reachable(web, []), "address", FAULT, f"^the cluster at '{web}' could not do that: ")
+    unwell(clusters.reachable(web, [], None), "address", FAULT, f"^the cluster at '{web}' could not do that: ")
 
 
 SECRET = "d0ntT3llAnyb0dy"

@@ -74,7 +74,7 @@ def findings(address: str | None, environment: Mapping[str, str], note: Path) ->
         token(environment),
     )
     return [
-        reachable(named, here),
+        reachable(named, here, noted),
         leftover(here, noted, named),
         stale(note / _NOTE, noted, here),
         token_state(token_, named),
@@ -123,14 +123,14 @@ def noted_address(folder: Path) -> str | None:
         return None
 
 
-def reachable(named: str | None, here: Sequence[Cluster]) -> Finding:
-    """Whether a cluster answers at the address that is named."""
+def reachable(named: str | None, here: Sequence[Cluster], noted: str | None) -> Finding:
+    """Whether a cluster answers at the address that is named; one of a program's own is not for others."""
     if named is None:
         return ok("address", "none is named: a search runs on a private cluster of its own")
     if named == "auto":
-        running = [cluster for cluster in here if cluster.address]
+        running = [cluster for cluster in here if cluster.address and (cluster.address == noted or not cluster.driven)]
         if not running:
-            return fault("address", "'auto' needs a cluster that runs on this machine, got none")
+            return fault("address", "'auto' needs a cluster that was started on this machine, got none")
         return ok("address", f"'auto', and one runs {running[0]}")
     try:
         _ask(named)

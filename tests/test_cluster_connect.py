@@ -1,0 +1,44 @@
+"""A private cluster, and which one is joined."""
+
+import psutil
+import pytest
+
+from cluster import connect
+from cluster.connect import connected
+from cluster.errors import ClusterError
+from cluster.ray_internals import latest_started
+
+pytestmark = pytest.mark.ray
+
+
+def test_a_cluster_of_our_own_has_no_process_that_is_of_no_use_to_it(ray_cluster: None) -> None:
+    import ray.dashboard.optional_deps  # it is there for whoever wants it, like `digitsearch submit`
+    from ray._private.node import Node
+
+    assert ray.dashboard.optional_deps
+    lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    raylets = [line for line in lines if "raylet_socket_name" in line]
+    assert raylets
+    assert all("--minimal" in line for line in raylets)
+    others = {"dashboard.py": "start_api_server", "monitor.py": "start_monitor", "log_monitor.py": "start_log_monitor"}
+    for script, method in others.items():
+        assert not any(f"/{script} " in line for line in lines)
+        assert getattr(Node, method).__name__ == method  # for clusters that others start from this process
+
+
+def test_no_search_joins_the_private_cluster_of_another(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private.services import find_gcs_addresses
+
+    private = ray.get_runtime_context().gcs_address
+    assert private in find_gcs_addresses(), "Ray itself would take it"
+    monkeypatch.setenv("RAY_TMPDIR", "/nowhere")  # where `ray start` leaves a note
+    assert latest_started() != private
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for found, message in (
+        (None, "for the address 'auto', got none; start one"),
+        ("127.0.0.1:1", "at '127.0.0.1:1', got"),
+    ):
+        monkeypatch.setattr(connect, "latest_started", lambda found=found: found)
+        with pytest.raises(ClusterError, match=message), connected("auto"):
+            pytest.fail("it was joined")
