@@ -89,8 +89,18 @@ def test_the_same_seed_gives_the_same_numbers(precision: str, data: Data, tmp_pa
     assert first[0]["precision_bits"] == {"fp32": 32, "bf16": 16}[precision]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize(
+    ("optimizer", "precision"),
+    [
+        ("sgd", "fp32"),
+        ("adamw", "fp32"),
+        ("muon", "fp32"),
+        ("muon", "bf16"),
+        # Without units for it, bfloat16 takes ten seconds each.
+        pytest.param("sgd", "bf16", marks=pytest.mark.chaos),
+        pytest.param("adamw", "bf16", marks=pytest.mark.chaos),
+    ],
+)
 def test_a_resumed_training_repeats_the_uninterrupted_one(
     optimizer: str, precision: str, data: Data, tmp_path: Path
 ) -> None:
