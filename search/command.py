@@ -84,7 +84,10 @@ SetOption = Annotated[
 ]
 HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")]
 AddressOption = Annotated[
-    str | None, typer.Option(help="Address of a Ray cluster; else RAY_ADDRESS, else this machine.")
+    str | None,
+    typer.Option(
+        help="HOST:PORT of a Ray cluster, auto for one that was started here; else RAY_ADDRESS, else this machine."
+    ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `digitsearch jobs` lists it.")]
 DashboardOption = Annotated[

@@ -124,11 +124,15 @@ def noted_address(folder: Path) -> str | None:
 
 
 def reachable(named: str | None, here: Sequence[Cluster], noted: str | None) -> Finding:
-    """Whether a cluster answers at the address that is named; one of a program's own is not for others."""
+    """Whether a cluster answers at the address that is named; one on loopback is a search's own, unless it is noted."""
     if named is None:
         return ok("address", "none is named: a search runs on a private cluster of its own")
     if named == "auto":
-        running = [cluster for cluster in here if cluster.address and (cluster.address == noted or not cluster.driven)]
+        running = [
+            cluster
+            for cluster in here
+            if cluster.address and (cluster.address == noted or not cluster.address.startswith("127."))
+        ]
         if not running:
             return fault("address", "'auto' needs a cluster that was started on this machine, got none")
         return ok("address", f"'auto', and one runs {running[0]}")
