@@ -49,6 +49,8 @@ _OWN_SETTINGS = {
     # took 67 s instead of 17. Who wants that types `nice digitsearch run`.
     "worker_niceness": 0,
 }
+# Ray's own processes die of these, and half a minute later it says that it came to nothing (2.60).
+_NOT_WITH = {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"}
 # Ray imports it to see whether packages for its dashboard are installed: a second of a core before Ray's own processes
 # start, and more in them, for what a cluster of our own is started without (2.60).
 _FOR_THE_DASHBOARD = "ray.dashboard.optional_deps"
@@ -88,7 +90,7 @@ def connected(
         num_threads: Of each of these workers.
 
     Raises:
-        ClusterError: There is no cluster at the address, or this machine is too busy to start one.
+        ClusterError: There is no cluster at the address, or none can be started on this machine.
     """
     os.environ.update(_TUNE_SETTINGS)
     # What Ray and Tune would log as an error is told by the one message of ours that says what became of it.
@@ -115,6 +117,8 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
     imported()
     if address == "auto":
         _check_one_was_started()
+    if address == "local":
+        _check_it_can_start()
     # A cluster that is joined was started without the settings: its workers get them with this job.
     options: dict[str, Any] = {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
     if address == "local":
@@ -185,6 +189,13 @@ def check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
     except (OSError, ValueError) as err:
         raise ClusterError(_unreachable(address, err)) from err
+
+
+def _check_it_can_start() -> None:
+    """Raise ClusterError if the environment has what Ray's own processes do not bear."""
+    for name, value in _NOT_WITH.items():
+        if os.environ.get(name) == value:
+            raise ClusterError(f"{name} must not be {value!r}, with which Ray does not start; unset it")
 
 
 def _check_one_was_started() -> None:

@@ -42,3 +42,14 @@ def test_no_search_joins_the_private_cluster_of_another(ray_cluster: None, monke
         monkeypatch.setattr(connect, "latest_started", lambda found=found: found)
         with pytest.raises(ClusterError, match=message), connected("auto"):
             pytest.fail("it was joined")
+
+
+@pytest.mark.parametrize(("name", "value"), [("PYTHONOPTIMIZE", "2"), ("PYTHONWARNINGS", "error")])
+def test_what_ray_does_not_start_with_is_said(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    message = f"^{name} must not be '{value}', with which Ray does not start; unset it$"
+    with pytest.raises(ClusterError, match=message), connected():
+        pytest.fail("it was started")
