@@ -45,7 +45,12 @@ def latest_started() -> str | None:
     from ray._private.services import find_bootstrap_address, find_gcs_addresses
 
     noted: str | None = find_bootstrap_address(None)
-    return noted or next((found for found in find_gcs_addresses() if not found.startswith("127.")), None)
+    return noted or next((found for found in find_gcs_addresses() if not is_private(found)), None)
+
+
+def is_private(address: str) -> bool:
+    """Whether a cluster of this machine that has no note is a search's own: those listen on loopback."""
+    return address.startswith("127.")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cluster.connect import check_answers
 from cluster.errors import ClusterError
+from cluster.ray_internals import is_private
 from search.doctor.finding import Finding, fault, ok, some, warning
 
 _VARIABLES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
@@ -124,15 +125,11 @@ def noted_address(folder: Path) -> str | None:
 
 
 def reachable(named: str | None, here: Sequence[Cluster], noted: str | None) -> Finding:
-    """Whether a cluster answers at the address that is named; one on loopback is a search's own, unless it is noted."""
+    """Whether a cluster answers at the address that is named."""
     if named is None:
         return ok("address", "none is named: a search runs on a private cluster of its own")
     if named == "auto":
-        running = [
-            cluster
-            for cluster in here
-            if cluster.address and (cluster.address == noted or not cluster.address.startswith("127."))
-        ]
+        running = [one for one in here if one.address and (one.address == noted or not is_private(one.address))]
         if not running:
             return fault("address", "'auto' needs a cluster that was started on this machine, got none")
         return ok("address", f"'auto', and one runs {running[0]}")
