@@ -3,22 +3,43 @@
 That is passed over where Ray has it no longer: a cluster takes a moment longer to start, or a word too many is said.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 # Start a process each: statistics for Ray's makers, an autoscaler, and what hands a driver the output of its workers.
 _FOR_OTHERS = ("start_api_server", "start_monitor", "start_log_monitor")
+# The version whose raylet can do with `cluster.no_agent`: one that waits for more would not start.
+_HAS_PORTS_IN_FILES = "2.60."
+_BUILDS_COMMAND = "_build_python_executable_command_memory_profileable"
 _OF_A_DEATH = "A worker died or was killed"
 
 
 @contextmanager
 def fewer_processes() -> Iterator[None]:
-    """Have a cluster start, in this block, without what one of our own has no use for: two seconds of a core."""
+    """Have a cluster start, in this block, without what one of our own has no use for: four seconds of a core."""
+    import ray
+    from ray._private import services
     from ray._private.node import Node
 
-    with _replaced(Node, {name: lambda *_, **__: None for name in _FOR_OTHERS}):
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(Node, {name: lambda *_, **__: None for name in _FOR_OTHERS}))
+        if ray.__version__.startswith(_HAS_PORTS_IN_FILES) and hasattr(services, _BUILDS_COMMAND):
+            command = _without_agent(getattr(services, _BUILDS_COMMAND))
+            stack.enter_context(_replaced(services, {_BUILDS_COMMAND: command}))
         yield
+
+
+def _without_agent(command: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """What is typed before one of Ray's scripts; before its dashboard agent's, what stands in its place."""
+    stand_in = [sys.executable, "-I", "-S", str(Path(__file__).with_name("no_agent.py"))]
+
+    def typed(component: str, *args: Any, **options: Any) -> list[str]:
+        return stand_in if component == "dashboard_agent" else command(component, *args, **options)
+
+    return typed
 
 
 @contextmanager

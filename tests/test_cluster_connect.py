@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from cluster import connect
+from cluster import connect, no_agent
 from cluster.connect import connected
 from cluster.errors import ClusterError
 from cluster.ray_internals import latest_started
@@ -20,6 +20,8 @@ def test_a_cluster_of_our_own_has_no_process_that_is_of_no_use_to_it(ray_cluster
     raylets = [line for line in lines if "raylet_socket_name" in line]
     assert raylets
     assert all("--minimal" in line for line in raylets)
+    agents = [line for line in lines if "/dashboard/agent.py " in line and line not in raylets]
+    assert [line.split()[1:4] for line in agents] == [["-I", "-S", no_agent.__file__]]
     others = {"dashboard.py": "start_api_server", "monitor.py": "start_monitor", "log_monitor.py": "start_log_monitor"}
     for script, method in others.items():
         assert not any(f"/{script} " in line for line in lines)
