@@ -107,18 +107,6 @@ def shapes(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster that searches join: starting one for each would be most of the time."""
-    command = [sys.executable, "-m", "tests.several_nodes", "1"]
-    holder = subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True)
-    assert holder.stdout is not None
-    try:
-        yield json.loads(holder.stdout.readline())["address"]
-    finally:
-        holder.communicate("", timeout=60)
-
-
 def shell(text: str, folder: Path) -> "subprocess.Popen[str]":
     paths = os.pathsep.join([str(folder / ".venv" / "bin"), os.environ["PATH"]])
     environment = {**os.environ, "PATH": paths, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
@@ -128,14 +116,12 @@ def shell(text: str, folder: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.ray
 @pytest.mark.parametrize("page", parameters())
-def test_what_a_page_shows_runs(
-    page: Path, folder: Path, finished: Outcome, cluster: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_page_shows_runs(page: Path, folder: Path, finished: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     if needs_mnist(page) and "DIGITSEARCH_MNIST" not in os.environ:
         pytest.skip("DIGITSEARCH_MNIST doesn't name a folder with MNIST's four .gz files")
     if page not in (TUTORIAL, ROOT / "README.md"):  # a page of its own begins where a search has ended
         shutil.copytree(finished.run_directory, folder / "runs" / "quickstart")
-    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"CPU": 1}))  # a slot takes seconds to start
     shapes(folder / "shapes")
     for block in blocks(page):
         if "not run" not in block.marks:
