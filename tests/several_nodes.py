@@ -15,8 +15,10 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-# Else trials would wait until other tests leave them a core; the nodes read it as they start.
+# The nodes read these as they start. Else trials would wait until other tests leave them a core, and each driver would
+# have a process started for each core that no trial gets.
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 ADDED: dict[str, Any] = {}  # address -> node
 
