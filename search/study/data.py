@@ -1,0 +1,47 @@
+"""What is trained on."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+
+from search import references
+from search.study.section import Section
+
+
+class DataSection(Section):
+    """What is trained on."""
+
+    dataset: str = Field("optdigits", description="A known data set, or the path of a folder of images.")
+    dir: str = Field("data", description="Where prepared data sets lie.")
+    validation: int | float = Field(0.15, description="Validation images: a number, or a share below 1.")
+    split_seed: int = Field(0, ge=0, description="Decides which training images are for validation.")
+
+    @field_validator("validation")
+    @classmethod
+    def _some_but_not_all(cls, value: int | float) -> int | float:
+        if not (0 < value < 1 or (isinstance(value, int) and value >= 1)):
+            raise PydanticCustomError("validation", "must be a number of images >= 1 or a share between 0 and 1")
+        return value
+
+
+def _reference(value: str) -> str:
+    if not references.is_reference(value):
+        must = "must be a mapping like {dataset: mnist}, package.module:name or null"
+        raise PydanticCustomError("together", "{m}", {"m": f"data {must}, got {value!r}"})
+    return value
+
+
+# A union says its members' names where it says where a mistake is; no key of a study is called so.
+KINDS_OF_DATA = _SECTION, _REFERENCE, _NONE = "a section", "a reference", "nothing"
+DataField = Annotated[
+    Annotated[DataSection, Tag(_SECTION)]
+    | Annotated[
+        str,
+        AfterValidator(_reference),
+        WithJsonSchema({"type": "string", "pattern": f"^{references.PATTERN}$", "examples": ["mine:load"]}),
+        Tag(_REFERENCE),
+    ]
+    | Annotated[None, Tag(_NONE)],
+    Discriminator(lambda value: _REFERENCE if isinstance(value, str) else _NONE if value is None else _SECTION),
+]

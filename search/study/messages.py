@@ -1,0 +1,100 @@
+"""What is said of a study that can't be: the key, its line, what must hold and what was got."""
+
+import re
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from search import yaml_text
+from search.study.data import KINDS_OF_DATA
+from search.study.early_stop import KINDS_OF_EARLY_STOP
+from search.study.objective import KINDS_OF_OBJECTIVE
+from search.study.sampler import KINDS_OF_SAMPLER
+from search.study.section import unknown
+from spaces.errors import shown
+
+# A union names the kinds of its members in a location.
+_VARIANTS = {**KINDS_OF_SAMPLER, **KINDS_OF_EARLY_STOP}
+_MEMBERS = ("int", "float", "literal['auto']", *KINDS_OF_DATA, *KINDS_OF_OBJECTIVE, *_VARIANTS)
+
+
+def message(
+    error: ErrorDetails, section: type[BaseModel], source: str, text: str | None, overrides: Sequence[str]
+) -> str:
+    """One line.
+
+    Args:
+        error: What pydantic found.
+        section: What was to be made.
+        source: Whose values they are.
+        text: The YAML that they were read from, for the line's number.
+        overrides: What of it came from the command line.
+    """
+    path = [key for key in error["loc"] if key not in _MEMBERS]  # only the keys are the user's
+    at = error.get("ctx", {}).get("key", "").split(".")
+    if at[: len(path)] == path:  # the complaint says more closely where it belongs
+        path = [int(key) if key.isdigit() else key for key in at]
+    key = typed(path)
+    if any(f"{key}.".startswith(f"{override.partition('=')[0]}.") for override in overrides):
+        return f"--set: {_complaint(error, section, path)}"
+    line = yaml_text.line_of(text, path) if text else None
+    where = f"{source}, line {line}" if line else source
+    return f"{where}: {_complaint(error, section, path)}"
+
+
+def typed(path: Sequence[str | int]) -> str:
+    """A key as it is typed in --set; a name that can't be shown, like a line's end, in quotes."""
+    return ".".join(name if name.isprintable() else repr(name) for name in map(str, path))
+
+
+def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int]) -> str:
+    key, got, kind = typed(path), error["input"], error["type"]
+    context = error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = list(_section_at(whole, error["loc"][:-1]).model_fields)
+        section = error["loc"][-2] if len(error["loc"]) > 1 else ""
+        where = section if section in _VARIANTS else typed(path[:-1])
+        inside = f" in {where}" if where else ""
+        return unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
+    if kind in ("space", "workload", "early_stop", "together"):
+        return _within_space(error["msg"]) if kind == "space" else error["msg"]
+    must = {
+        "int_type": "must be a whole number",
+        "float_type": "must be a number",
+        "string_type": "must be text",
+        "bool_type": "must be true or false",
+        "list_type": "must be a list",
+        "dict_type": "must be a mapping of names to values",
+        "literal_error": f"must be {context.get('expected', '')}",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "greater_than": f"must be greater than {context.get('gt', 0):g}",
+        "less_than": f"must be below {context.get('lt')}",
+        "model_type": "must be a mapping of keys to values",
+        "too_short": "must hold at least one",
+        "finite_number": "must be a finite number",
+        "string_pattern_mismatch": "must be like package.module:name",  # as space_from and foresee are
+    }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
+    return f"{key} {must}, got {shown(got)}"
+
+
+def _within_space(message: str) -> str:
+    """The complaint with where it belongs before it: `space.width: …`, or `space: …`."""
+    if re.match(r"[A-Za-z_]\w*: ", message):
+        return f"space.{message}"
+    return message if "space" in message else f"space: {message}"
+
+
+def _section_at(section: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
+    for key in location:
+        if key in _VARIANTS:
+            section = _VARIANTS[key]
+        if str(key) not in section.model_fields:
+            continue
+        annotation = section.model_fields[str(key)].annotation
+        members = [annotation, *getattr(annotation, "__args__", ())]
+        options = [getattr(member, "__origin__", member) for member in members]
+        # A metric under `constraints` may be called like a key of its bounds, which is no section.
+        section = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), section)
+    return section

@@ -1,0 +1,43 @@
+"""What all sections of a study file are, and how each complains of its values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError
+
+from spaces.errors import did_you_mean
+
+
+class Section(BaseModel):
+    """A mapping of a study file: a frozen value that takes no key and no value but those it knows."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+
+
+def complaint(key: str, message: str) -> PydanticCustomError:
+    """A complaint about one key, found where several had to be looked at together."""
+    return PydanticCustomError("together", "{m}", {"m": message, "key": key})
+
+
+def or_auto(least: int) -> BeforeValidator:
+    """The check of a number that may be left to us; one complaint, where a union has one for each of its members."""
+
+    def checked(value: object) -> object:
+        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+            return value
+        raise PydanticCustomError("auto", f"must be a whole number of at least {least}, or auto")
+
+    return BeforeValidator(checked)
+
+
+def unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    """The complaint about a name that is none of those, with the one that was meant, maybe."""
+    return f"unknown {what} {got!r}; known: {', '.join(known)}{did_you_mean(got, known)}"
+
+
+def name_of(value: Any) -> str | None:
+    """Which of several kinds of section it is."""
+    return value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
