@@ -27,7 +27,7 @@ from trainables.errors import ExportError, ModelError
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = ("mlp", "cnn", "resnet")
-Typed = Callable[..., subprocess.CompletedProcess[str]]
+Say = Callable[..., tuple[int, str, str]]
 
 # What a process of somebody else's does with the files: nothing of this project is on its path.
 ELSEWHERE = """
@@ -72,17 +72,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: trained(folder / family, [f"model={family}"], max_epochs=3) for family in FAMILIES}
 
 
-def test_a_test_part_gives_the_same_classes_and_probabilities(models: dict[str, Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def files(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Each of them exported, by family and format: one takes seconds."""
+    folder = tmp_path_factory.mktemp("exported")
+    each = [(family, format_) for family in FAMILIES for format_ in exporter.FORMATS]
+    return {(name, kind): export(models[name], kind, folder / f"{name}.{kind}").path for name, kind in each}
+
+
+def test_a_test_part_gives_the_same_classes_and_probabilities(
+    models: dict[str, Path], files: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
     images = load_part("optdigits", Path("data"), "test").images
-    files = {
-        export(folder, format_, tmp_path / f"{family}.{format_}").path: folder
-        for family, folder in models.items()
-        for format_ in exporter.FORMATS
-    }
-    computed_elsewhere(dict.fromkeys(files, images), tmp_path)
+    computed_elsewhere(dict.fromkeys(files.values(), images), tmp_path)
     assert len(images) == 360 and len(files) == 6
-    for file, folder in files.items():
-        assert_the_same(folder, file, images)
+    for (family, _), file in files.items():
+        assert_the_same(models[family], file, images)
 
 
 @pytest.mark.mnist
@@ -97,17 +102,14 @@ def test_so_do_the_ten_thousand_of_mnist(tmp_path: Path, tmp_path_factory: pytes
         assert_the_same(folder, file, images)
 
 
-def test_a_run_is_exported_and_what_is_printed_runs(
-    models: dict[str, Path], type_in: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_exported_and_what_is_printed_runs(models: dict[str, Path], say: Say, tmp_path: Path) -> None:
     shutil.copytree(models["cnn"], tmp_path / "runs" / "small" / "best")
-    typed = type_in("export", "runs/small")
-    assert (typed.returncode, typed.stderr) == (0, "")
-    monkeypatch.chdir(tmp_path)
+    code, as_onnx, err = say("export", "runs/small")
+    assert (code, err) == (0, "")
     as_torch = exported(export(Path("runs/small"), "torch"))
     snippets = ""
     for said, what, file in (
-        (typed.stdout, r"ONNX, opset \d+", "small.onnx"),
+        (as_onnx, r"ONNX, opset \d+", "small.onnx"),
         (as_torch, r"torch\.export", "small.pt2"),
     ):
         found = re.match(
@@ -124,10 +126,11 @@ def test_a_run_is_exported_and_what_is_printed_runs(
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "small.onnx", "small.pt2"}
 
 
-def test_the_files_say_what_they_are_and_hold_no_path_and_no_pickle(models: dict[str, Path], tmp_path: Path) -> None:
+def test_the_files_say_what_they_are_and_hold_no_path_and_no_pickle(
+    models: dict[str, Path], files: dict[tuple[str, str], Path]
+) -> None:
     card = model.load(models["cnn"]).card
-    onnx_file = export(models["cnn"], "onnx", tmp_path / "m.onnx").path
-    torch_file = export(models["cnn"], "torch", tmp_path / "m.pt2").path
+    onnx_file, torch_file = files["cnn", "onnx"], files["cnn", "torch"]
     said = {entry.key: entry.value for entry in onnx.load(onnx_file).metadata_props}
     with zipfile.ZipFile(torch_file) as archive:
         content = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
