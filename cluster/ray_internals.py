@@ -19,7 +19,7 @@ _OF_A_DEATH = "A worker died or was killed"
 
 @contextmanager
 def fewer_processes() -> Iterator[None]:
-    """Have a cluster start, in this block, without what one of our own has no use for: four seconds of a core."""
+    """Have a cluster start, in this block, without what one of our own has no use for: three seconds of a core."""
     import ray
     from ray._private import services
     from ray._private.node import Node

@@ -27,6 +27,10 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["OMP_NUM_THREADS"] = "1"
 # Hundreds of processes are started: none is to compile this project anew, as images for containers have it.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# What is printed to be typed next is `digitsearch …` where a shell finds that: in tests, not even if .venv is activated.
+os.environ["PATH"] = os.pathsep.join(
+    path for path in os.environ["PATH"].split(os.pathsep) if Path(path) != Path(sys.executable).parent
+)
 # No test may join a cluster that somebody left running, nor look at their token.
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
     os.environ.pop(name, None)
