@@ -29,7 +29,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # What is printed to be typed next is `digitsearch …` where a shell finds that: in tests, not even if .venv is activated.
 os.environ["PATH"] = os.pathsep.join(
-    path for path in os.environ["PATH"].split(os.pathsep) if Path(path) != Path(sys.executable).parent
+    path for path in os.environ["PATH"].split(os.pathsep) if not (Path(path) / "digitsearch").exists()
 )
 # No test may join a cluster that somebody left running, nor look at their token.
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
