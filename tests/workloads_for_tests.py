@@ -56,6 +56,27 @@ def fails_in_its_own_way(config: Mapping[str, Any], trial: Trial) -> Any:
     return None
 
 
+def size_of(config: Mapping[str, Any], data: object = None) -> dict[str, float]:
+    """What `meets_its_fate` costs, known before training."""
+    return {"size": 10.0 * config.get("n", 1) + 5.0 * (config.get("k") == "b")}
+
+
+def meets_its_fate(config: Mapping[str, Any], trial: Trial) -> None:
+    """Learns towards 1 with a little noise; some configurations raise, kill their process or come to nan."""
+    fate = random.Random(repr(sorted(config.items()))).random()
+    if fate < 0.05:
+        raise ValueError("bad luck")
+    if fate < 0.08:
+        os._exit(3)
+    learned = float((trial.checkpoint / "state.txt").read_text()) if trial.checkpoint else 0.0
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        noise = random.Random(f"{trial.seed} {epoch}").gauss(0.0, 0.01)
+        learned += 0.3 * (1 - learned) * (1 - abs(config.get("x", 0.5) - 0.3))
+        accuracy = math.nan if fate < 0.12 and epoch == 2 else learned + noise
+        metrics = {"accuracy": accuracy, "loss": 1 - learned, "latency": config.get("n", 1) ** 2 * (1 + abs(noise))}
+        trial.report(metrics | size_of(config), _save(repr(learned)))
+
+
 def dies_once(config: Mapping[str, Any], trial: Trial) -> None:
     """Kills its own process in its second epoch, the first time, when the checkpoint of the first has landed."""
     for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
