@@ -52,7 +52,7 @@ _OWN_SETTINGS = {
 # Ray's own processes die of these, and half a minute later it says that it came to nothing (2.60).
 _NOT_WITH = {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"}
 # Ray imports it to see whether packages for its dashboard are installed: a second of a core before Ray's own processes
-# start, and more in them, for what a cluster of our own is started without (2.60).
+# start, for what a cluster of our own is started without (2.60).
 _FOR_THE_DASHBOARD = "ray.dashboard.optional_deps"
 # What Ray and Tune import besides themselves that takes long, for the forkserver (2.60).
 _ALSO_PRELOADED = ("pandas", "jsonschema", "requests")

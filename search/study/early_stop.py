@@ -52,7 +52,7 @@ class Pbt(EarlyStop):
     )
 
 
-# Where a mistake lies is said with these.
+# By their tags in the union below: pydantic says with these where a mistake lies.
 KINDS_OF_EARLY_STOP: dict[str | int, type[BaseModel]] = {
     f"early_stop {section.model_fields['name'].default}": section for section in (Halving, Median, Pbt)
 }

@@ -105,7 +105,7 @@ class Nsga3(_Genetic):
     dividing_parameter: int = Field(3, ge=1, description="How finely reference points divide the objectives.")
 
 
-# Where a mistake lies is said with these.
+# By their tags in the union below: pydantic says with these where a mistake lies.
 KINDS_OF_SAMPLER: dict[str | int, type[BaseModel]] = {
     f"sampler {section.model_fields['name'].default}": section
     for section in (Tpe, Gp, Cmaes, Random, Qmc, Grid, Nsga2, Nsga3)

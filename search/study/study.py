@@ -1,4 +1,4 @@
-"""The study file: what is searched, how, for how long and where. Values check themselves on the driver."""
+"""One whole study: its sections, and what they ask of each other."""
 
 import re
 from collections.abc import Sequence
