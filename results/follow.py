@@ -142,7 +142,7 @@ class _InStorage:
     def lines(self) -> list[bytes]:
         """The lines that are new."""
         content = stored_log.read_log(self._storage, self._size)
-        self._size += len(content)
+        self._size += content.rfind(b"\n") + 1
         return content.split(b"\n")[:-1]
 
     def is_driven(self) -> bool:

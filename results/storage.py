@@ -82,7 +82,12 @@ class Storage:
 
         def once() -> bytes:
             with self._files.open_input_stream(self._at(path)) as stream:
-                return bytes(stream.read())
+                content = bytes(stream.read())
+            # pyarrow asks for the size first and then for so many bytes. Of a file that was replaced between the two
+            # it gives a part, or the whole and zeros after it.
+            if self._files.get_file_info(self._at(path)).size != len(content):
+                raise OSError("it is replaced while it is read")
+            return content
 
         return self._tried(f"{path} can't be read", once)
 

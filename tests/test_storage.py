@@ -14,6 +14,8 @@ import made_runs
 import pandas as pd
 import pytest
 from drivers import Driver, made
+from pyarrow import NativeFile
+from pyarrow.fs import FileSystem
 
 from results import Epoch, Run, Storage, Trial, open_run, read_events, storage, stored_log
 from results.errors import RunError, StorageError
@@ -66,6 +68,32 @@ def test_what_is_written_is_read_listed_and_deleted(folder: Storage, server: Ser
         folder.read("a/nothing")
     assert folder.names("nothing") == []
     assert not server.share or len(server.faults) > 5
+
+
+class ReplacedOnce:
+    """pyarrow's files, where another process replaces a file once, between the asking for its size and for its bytes."""
+
+    def __init__(self, files: FileSystem, replace: Callable[[], None]) -> None:
+        self._files = files
+        self._replace: Callable[[], None] | None = replace
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._files, name)
+
+    def open_input_stream(self, path: str) -> NativeFile:
+        stream = self._files.open_input_stream(path)
+        if self._replace:
+            replace, self._replace = self._replace, None
+            replace()
+        return stream
+
+
+@pytest.mark.parametrize("then", [b"a longer one", b"1"])
+def test_a_file_that_is_replaced_while_it_is_read_is_the_old_or_the_new(folder: Storage, then: bytes) -> None:
+    folder.write("f", b"before")
+    read = Storage(str(folder))
+    read.__dict__["_files"] = ReplacedOnce(folder._files, lambda: folder.write("f", then))
+    assert read.read("f") == then
 
 
 def test_a_log_grows_and_reads_the_same_at_each_step(
