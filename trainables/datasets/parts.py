@@ -1,0 +1,71 @@
+"""What a data set holds: a training and a test part, and what is told of them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from trainables.errors import DataError
+from trainables.images import UInt8
+
+PartName = Literal["train", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The training or the test part of a data set.
+
+    Args:
+        images: uint8 (N, H, W) grey levels, light ink on dark.
+        labels: uint8 (N,) class numbers.
+    """
+
+    images: UInt8
+    labels: UInt8
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
+            raise DataError(f"images must be uint8 (N, H, W) and not empty, got {images.dtype} {images.shape}")
+        if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
+            raise DataError(f"labels must be uint8 ({len(images)},), got {labels.dtype} {labels.shape}")
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How many images a part has: in all and of each class, in the order of the class names."""
+
+    count: int
+    per_class: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a data set is: its frame in pixels, its classes, the sizes of its parts, and where it lies."""
+
+    name: str
+    height: int
+    width: int
+    class_names: tuple[str, ...]
+    train: PartSize
+    test: PartSize
+    where: str
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Both parts, and the names of their classes in the order of their numbers."""
+
+    class_names: tuple[str, ...]
+    train: Part
+    test: Part
+
+    def describe(self, name: str, where: str) -> Description:
+        """The same told in numbers."""
+        height, width = self.train.images.shape[1:]
+        train, test = (_part_size(part.labels, len(self.class_names)) for part in (self.train, self.test))
+        return Description(name, height, width, self.class_names, train, test, where)
+
+
+def _part_size(labels: UInt8, num_classes: int) -> PartSize:
+    return PartSize(len(labels), tuple(np.bincount(labels, minlength=num_classes).tolist()))
