@@ -7,7 +7,7 @@ import pytest
 
 from search import Study, StudyError, load_study, yaml_text
 from search.schema import schema_text
-from search.study import built_in_studies, duration_text
+from search.study import built_in_studies, duration_text, messages
 from spaces import DIGITS, DIGITS_PARAMETERS
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +71,11 @@ def test_durations(text: str, seconds: float) -> None:
     assert load_study("quickstart", [f"budget.wall={duration_text(seconds)}"]).budget.wall == seconds
 
 
+def test_other_tools_words_lead_to_keys_that_there_are() -> None:
+    keys = {path for _, path in messages._keys(Study)}
+    assert set(messages._ELSEWHERE) <= keys and {"space", "budget.trials", "early_stop.min_trials"} <= keys
+
+
 def complaint(text: str, tmp_path: Path) -> str:
     path = tmp_path / "s.yaml"
     path.write_text(text)
@@ -86,6 +91,11 @@ BROKEN = {
     "plateau (did you mean 'trials'?)",
     "budget: {plateau: {trails: 3}}": "s.yaml, line 1: unknown key 'trails' in budget.plateau; known: trials, min_delta "
     "(did you mean 'trials'?)",
+    "trials: 3": f"s.yaml, line 1: unknown key 'trials'; known: {KEYS} (did you mean 'budget.trials'?)",
+    "budget: {max_epochs: 3}": "s.yaml, line 1: unknown key 'max_epochs' in budget; known: trials, wall, trial_wall, plateau "
+    "(did you mean 'early_stop.max_epochs'?)",
+    "scheduler: asha": f"s.yaml, line 1: unknown key 'scheduler'; known: {KEYS} (did you mean 'early_stop'?)",
+    "min: 3": f"s.yaml, line 1: unknown key 'min'; known: {KEYS}",
     "objective: {metric: val/RMSE}": "s.yaml, line 1: objective.mode must be said of a metric that is called val/RMSE, got "
     "none: min if less of it is better, max if more is",
     "objective: [{metric: score}, {metric: train_loss}]": "s.yaml, line 1: objective.mode must be said of a metric that is "
@@ -183,7 +193,7 @@ BROKEN = {
     "early_stop: {reduction: 2.5}": "s.yaml, line 1: early_stop.reduction must be a whole number, got 2.5",
     "resources: {cpu: 0}": "s.yaml, line 1: resources.cpu must be at least 1, got 0",
     "resources: {cpu: 0.5}": "s.yaml, line 1: resources.cpu must be a whole number, got 0.5",
-    "resources: {slots: 2}": "s.yaml, line 1: unknown key 'slots' in resources; known: cpu, gpu, custom, workers, concurrent",
+    "resources: {slots: 2}": "s.yaml, line 1: unknown key 'slots' in resources; known: cpu, gpu, custom, workers, concurrent (did you mean 'resources.concurrent'?)",
     "resources: {workers: 0}": "s.yaml, line 1: resources.workers must be at least 1, got 0",
     "resources: {workers: 2, gpu: 0.5}": "s.yaml, line 1: gpu must be a whole number where a trial has several workers: nccl gives each its own",
     "resources: {gpu: .inf}": "s.yaml, line 1: resources.gpu must be a finite number, got inf",

@@ -1,7 +1,8 @@
 """What is said of a study that can't be: the key, its line, what must hold and what was got."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -12,10 +13,23 @@ from search.study.early_stop import KINDS_OF_EARLY_STOP
 from search.study.objective import KINDS_OF_OBJECTIVE
 from search.study.sampler import KINDS_OF_SAMPLER
 from search.study.section import unknown
-from spaces.errors import shown
+from spaces.errors import did_you_mean, shown
 
 # A union names the kinds of its members in a location.
 _VARIANTS = {**KINDS_OF_SAMPLER, **KINDS_OF_EARLY_STOP}
+# What other tools call it, for who comes from there.
+_ELSEWHERE = {
+    "budget.trials": ("n_trials", "num_trials", "num_samples", "max_trials", "count"),
+    "budget.wall": ("timeout", "time_budget_s", "max_wallclock_time"),
+    "early_stop": ("pruner", "scheduler", "early_terminate"),
+    "early_stop.max_epochs": ("epochs", "num_epochs", "max_t"),
+    "objective.mode": ("direction", "directions", "modes"),
+    "output": ("storage", "storage_path", "local_dir"),
+    "resources.concurrent": ("slots", "n_jobs", "n_workers", "max_concurrent_trials", "parallel_trial_count"),
+    "sampler": ("algorithm", "method", "search_alg", "searcher"),
+    "space": ("config_space", "param_space", "parameters", "params", "search_space"),
+    "workload": ("entrypoint", "function", "program", "script", "trainable"),
+}
 _MEMBERS = ("int", "float", "literal['auto']", *KINDS_OF_DATA, *KINDS_OF_OBJECTIVE, *_VARIANTS)
 
 
@@ -56,7 +70,8 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
         section = error["loc"][-2] if len(error["loc"]) > 1 else ""
         where = section if section in _VARIANTS else typed(path[:-1])
         inside = f" in {where}" if where else ""
-        return unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
+        found = unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
+        return found if "did you mean" in found else found + _elsewhere(path, whole)
     if kind in ("space", "workload", "early_stop", "together"):
         return _within_space(error["msg"]) if kind == "space" else error["msg"]
     must = {
@@ -79,6 +94,22 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
     return f"{key} {must}, got {shown(got)}"
 
 
+def _elsewhere(path: Sequence[str | int], whole: type[BaseModel]) -> str:
+    """The end of a message about a key that another section has, or that is another tool's word."""
+    paths = dict(_keys(whole)) | {word: ours for ours, words in _ELSEWHERE.items() for word in words}
+    meant = paths.get(str(path[-1]), typed(path))
+    return did_you_mean(meant, [meant]) if meant != typed(path) else ""  # of another kind of the same section
+
+
+def _keys(whole: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """Each key of a study and of its sections, with its path; of two that are called the same, the outer one last."""
+    for name, field in whole.model_fields.items():
+        if name != "constraints":  # which holds names of metrics
+            for section in _sections(field.annotation):
+                yield from ((key, f"{name}.{key}") for key in section.model_fields)
+    yield from ((name, name) for name in whole.model_fields)
+
+
 def _within_space(message: str) -> str:
     """The complaint with where it belongs before it: `space.width: …`, or `space: …`."""
     if re.match(r"[A-Za-z_]\w*: ", message):
@@ -92,9 +123,14 @@ def _section_at(section: type[BaseModel], location: Sequence[str | int]) -> type
             section = _VARIANTS[key]
         if str(key) not in section.model_fields:
             continue
-        annotation = section.model_fields[str(key)].annotation
-        members = [annotation, *getattr(annotation, "__args__", ())]
-        options = [getattr(member, "__origin__", member) for member in members]
         # A metric under `constraints` may be called like a key of its bounds, which is no section.
-        section = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), section)
+        section = next(_sections(section.model_fields[str(key)].annotation), section)
     return section
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The kinds of section that a key may hold."""
+    for member in (annotation, *getattr(annotation, "__args__", ())):
+        kind = getattr(member, "__origin__", member)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield kind
