@@ -1,5 +1,6 @@
 """Where a study's workload comes from: its training function, its data, and what becomes of its best checkpoint."""
 
+import inspect
 import sys
 from collections.abc import Callable, Container, Mapping
 from functools import partial
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from search.study import DataSection, Study
 
 
+# What `foresee` is called with.
+_FORESEEN = ("config", "data")
+
+
 def check(study: "Study") -> None:
     """Raise StudyError unless the code that a study names is there. Does not import our own: PyTorch takes seconds."""
     if study.workload != "digits":
@@ -24,7 +29,7 @@ def check(study: "Study") -> None:
     if isinstance(study.data, str):
         look_up("data", study.data)
     if study.foresee:
-        _function("foresee", study.foresee)
+        _function("foresee", study.foresee, *_FORESEEN)
 
 
 def find(workload: str) -> Train:
@@ -33,7 +38,8 @@ def find(workload: str) -> Train:
     Raises:
         StudyError: It can't be imported, or is none.
     """
-    return _function("workload", "trainables.digits:train" if workload == "digits" else workload)  # type: ignore[no-any-return]
+    reference = "trainables.digits:train" if workload == "digits" else workload
+    return _function("workload", reference, "config", "trial")  # type: ignore[no-any-return]
 
 
 def unimportable(workload: str) -> Train | None:
@@ -41,10 +47,27 @@ def unimportable(workload: str) -> Train | None:
     return find(workload) if workload.startswith(f"{MAIN}:") else None
 
 
-def _function(key: str, reference: str) -> Any:
+def _function(key: str, reference: str, *arguments: str) -> Any:
+    """What a study names, if it can be called with so many arguments, which are called so in messages."""
     function = look_up(key, reference, "function")
     if not callable(function):
         raise StudyError(f"{key} {reference!r} must be a function, got {function!r}")
+    try:
+        # As it is called: what a decorator hands on is its own affair.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # one of C need not tell
+        return function
+    must, name = f"{key} {reference!r} must take {' and '.join(arguments)}, in this order", reference.rpartition(":")[2]
+    try:
+        taken = list(signature.bind(*arguments).arguments)
+    except TypeError as err:
+        raise StudyError(f"{must}, got {name}{signature}") from err
+    if taken == list(reversed(arguments)):
+        raise StudyError(f"{must}, got {name}{signature}")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        is_async = inspect.iscoroutinefunction(function)
+        got = "an async one; have it call asyncio.run" if is_async else "one with yield; what it calls may have that"
+        raise StudyError(f"{key} {reference!r} must be a plain function, got {got}")
     return function
 
 
@@ -117,7 +140,7 @@ def foresight(study: "Study", data: Any) -> Callable[[Mapping[str, Any]], Mappin
     """
     bounded = set(study.constraints)
     if study.foresee and bounded:
-        return partial(_foreseen, study.foresee, _function("foresee", study.foresee), bounded, data)
+        return partial(_foreseen, study.foresee, _function("foresee", study.foresee, *_FORESEEN), bounded, data)
     if study.workload == "digits" and isinstance(data, Data) and "num_parameters" in bounded:
         from trainables.digits import size
 

@@ -61,6 +61,8 @@ MODULES = {
     "holds": (
         "import numpy as np\n\nSPACE = {'x': {'float': [1, 0]}}\nNUMBER = 3\n\n"
         "def load():\n    return np.zeros(3) @ np.zeros(2)\n\ndef needs(path):\n    pass\n"
+        "def objective(trial):\n    pass\ndef swapped(trial, config):\n    pass\ndef three(config, trial, *, fold):\n    pass\n"
+        "async def waits(config, trial):\n    pass\ndef yields(config, trial):\n    yield 1\n"
     ),
 }
 WRONG = [
@@ -72,6 +74,12 @@ WRONG = [
     ("space", "missing.module:SPACE", "must be importable as package.module:name, got No module named 'missing'; it is looked for in the folder where this is typed"),
     ("data", "holds:laod", "must be importable as package.module:name, got a module 'holds' without 'laod' (did you mean 'load'?)"),
     ("workload", "holds:NUMBER", "must be a function, got 3"),
+    ("workload", "holds:objective", "must take config and trial, in this order, got objective(trial)"),
+    ("workload", "holds:swapped", "must take config and trial, in this order, got swapped(trial, config)"),
+    ("workload", "holds:three", "must take config and trial, in this order, got three(config, trial, *, fold)"),
+    ("foresee", "holds:needs", "must take config and data, in this order, got needs(path)"),
+    ("workload", "holds:waits", "must be a plain function, got an async one; have it call asyncio.run"),
+    ("workload", "holds:yields", "must be a plain function, got one with yield; what it calls may have that"),
     ("space", "holds:SPACE", "x: float range needs low < high, got low=1, high=0; swap or widen them"),
     ("space", "holds:NUMBER", "a space must be a mapping of names to parameters, got 3"),
     ("data", "holds:load", "must load when it is called without arguments, got ValueError: matmul: Input operand 1 has a mismatch"),
