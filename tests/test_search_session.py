@@ -3,6 +3,7 @@
 import errno
 import math
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -191,6 +193,19 @@ def test_a_function_that_returns_early_is_done(tmp_path: Path) -> None:
     assert session.next() == {"done": True}
 
 
+def test_a_script_that_ends_well_is_done_and_one_that_complains_has_failed(tmp_path: Path) -> None:
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        trial.report({"score": 1.0}, None)
+        sys.exit(config["code"])
+
+    for code in (None, 0):
+        session = begun(train, tmp_path, {"code": code})
+        assert session.next()["epoch"] == 1 and session.next() == {"done": True}
+    session = begun(train, tmp_path, {"code": "usage: FILE"})
+    assert session.next()["epoch"] == 1
+    assert session.next()["failure"]["message"].startswith("SystemExit: usage: FILE (test_search_session.py, line ")
+
+
 @pytest.mark.parametrize("how", ["nan", "infinite"])
 def test_no_checkpoint_is_kept_of_a_diverged_epoch(how: str, tmp_path: Path) -> None:
     report = begun(fails_in_its_own_way, tmp_path, {"how": how}).next()
@@ -212,6 +227,13 @@ def test_one_report_too_many_is_a_failure(tmp_path: Path) -> None:
 def test_a_metric_must_be_a_number(value: Any, tmp_path: Path) -> None:
     report = begun(lambda config, trial: trial.report({"score": value}, None), tmp_path, {}).next()
     assert report["failure"]["message"].startswith(f"TypeError: the metric 'score' must be a number, got {value!r}")
+
+
+@pytest.mark.parametrize("value", [np.arange(3), torch.arange(3)])
+def test_a_metric_of_several_numbers_is_named(value: Any, tmp_path: Path) -> None:
+    report = begun(lambda config, trial: trial.report({"score": 1.0, "curve": value}, None), tmp_path, {}).next()
+    got = f"{type(value).__name__} of shape (3,)"
+    assert report["failure"]["message"].startswith(f"TypeError: the metric 'curve' must be a number, got {got}")
 
 
 def test_closing_unwinds_the_function_and_runs_its_cleanup(tmp_path: Path) -> None:

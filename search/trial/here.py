@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from search.errors import StudyFailed, UsageError
+from search.interrupts import Signalled
 from search.study import Study
 from search.trial import libraries
 from search.trial.clean_slate import CleanSlate
@@ -62,7 +63,9 @@ def train(
         pass
     except Failed as err:
         raise StudyFailed(f"{it_fails}: {err.facts['message']}") from err
-    except Exception as err:
+    except Signalled:
+        raise
+    except (Exception, SystemExit) as err:
         raise StudyFailed(f"{it_fails}: {failure_of(err)['message']}") from err
     finally:
         sys.argv[:] = arguments

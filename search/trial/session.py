@@ -398,7 +398,12 @@ def called(train: Train, config: Mapping[str, Any], trial: Trial) -> None:
         Failed: It returned something.
         Whatever it raises.
     """
-    returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
+    try:
+        returned: object = train(config, trial)  # type: ignore[func-returns-value]  # users' functions may
+    except SystemExit as err:
+        if err.code:
+            raise
+        return  # so a script says that all went well
     if returned is not None:
         message = f"a training function must return None and report its metrics, got {type(returned).__name__}"
         raise Failed({"kind": "return_value", "message": message})
@@ -431,7 +436,12 @@ def _clean(name: object) -> str:
 
 def _number(name: str, value: object) -> float:
     # NumPy's and PyTorch's scalars become Python's own; an int stays one.
-    value = value.item() if hasattr(value, "item") else value
+    if hasattr(value, "item"):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError) as err:  # of NumPy, of PyTorch
+            got = f"{type(value).__name__} of shape {tuple(getattr(value, 'shape', ()))}"
+            raise TypeError(f"the metric {name!r} must be a number, got {got}") from err
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"the metric {name!r} must be a number, got {value!r}")
     # Beyond 2**53 a whole number is not everybody's; as a real one it is at least as near as it can be.
