@@ -5,8 +5,15 @@ from pathlib import Path
 
 from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
 
+from search.origin import is_theirs
+
 _NODE = r"its node has died|node was terminated|node is dead|node failure"
 _MEMORY = r"running low on memory|OutOfMemory|killed due to memory pressure"
+
+# What Python, or Ray in its place, has a process say that dies of a signal: which one, and where each thread was.
+_SIGNAL = re.compile(r"^Fatal Python error: (.+)$", re.M)
+_STACK = re.compile(r"^(?:Current thread|Stack).*most recent call first\):\n((?:  File .+\n?)+)", re.M)
+_CALL = re.compile(r"^  File \"(.+)\", line (\d+) in ", re.M)
 
 # Of a process that a node could not have at all, for want of what it would import; no error_kind of a trial.
 NOT_IMPORTED = "not_imported"
@@ -21,11 +28,12 @@ class Deaths:
     def __init__(self) -> None:
         self._num_killed = _num_killed_for_memory()
 
-    def cause(self, err: BaseException | None) -> tuple[str, str]:
+    def cause(self, err: BaseException | None, printed: str | None = None) -> tuple[str, str]:
         """The error_kind and a sentence; or NOT_IMPORTED, and what could not be imported where.
 
         Args:
             err: What Ray raised, if that is known.
+            printed: The end of what the process has printed, if that is known.
         """
         if lacks := not_imported(err):
             return NOT_IMPORTED, lacks
@@ -39,7 +47,19 @@ class Deaths:
             return "node_lost", "the node that trained it died or can't be reached"
         if isinstance(err, RayTaskError) or "creation task" in text:
             return "worker_lost", f"the process could not begin it: {text.strip().splitlines()[-1]}"
-        return "worker_lost", "the process that trained it died"
+        return "worker_lost", f"the process that trained it died{_last_words(printed or '')}"
+
+
+def _last_words(printed: str) -> str:
+    """The end of a sentence about a process that died, like `: Segmentation fault (mine.py, line 7)`."""
+    signal = _SIGNAL.search(printed)
+    if not signal:
+        return ""
+    stack = _STACK.search(printed, signal.end())
+    calls = _CALL.findall(stack[1]) if stack else []
+    # As of an exception: the innermost line that is neither ours nor a library's.
+    where = [f" ({Path(file).name}, line {line})" for file, line in calls if is_theirs(file)]
+    return f": {signal[1]}{where[0] if where else ''}"
 
 
 def not_imported(err: BaseException | None) -> str | None:

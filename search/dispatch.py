@@ -227,8 +227,11 @@ class _Bridge:
                 )
             self.call(lambda: self.engine.given_back(assignment), None)
         else:
-            kind, message = (cause.kind, cause.message) if isinstance(cause, WorkersLost) else self._deaths.cause(err)
             log_tail = trial_log.tail(self.scratch, assignment["number"])
+            if isinstance(cause, WorkersLost):
+                kind, message = cause.kind, cause.message
+            else:
+                kind, message = self._deaths.cause(err, log_tail)
             if kind == NOT_IMPORTED:  # the node's fault, and no trial's
                 self._end_for_what_is_not_there(message)
             else:

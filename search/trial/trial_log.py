@@ -1,9 +1,13 @@
 """What a trial prints: one file a running trial, kept while it runs; what is new in it goes along with each report."""
 
 import os
+import re
 from pathlib import Path
 
 _TAIL_BYTES = 4000
+# A process that dies of a signal names each module of C that it has loaded, on one line, and the tail would be of that.
+_MODULES = re.compile(rb"^Extension modules: .*\n?", re.M)
+_MODULES_BYTES = 30_000
 _AT_ONCE_BYTES = 2000  # it goes into the log, where ten thousand trials with ten reports have room for theirs
 
 
@@ -29,11 +33,11 @@ def tail(scratch: str, number: int) -> str | None:
     """The last lines that the trial printed; None if there are none (or they are on another machine)."""
     try:
         with log_path(scratch, number).open("rb") as file:  # which may be as large as the disk allows
-            file.seek(max(os.fstat(file.fileno()).st_size - _TAIL_BYTES, 0))
-            content = file.read(_TAIL_BYTES)
+            file.seek(max(os.fstat(file.fileno()).st_size - _TAIL_BYTES - _MODULES_BYTES, 0))
+            content = file.read(_TAIL_BYTES + _MODULES_BYTES)
     except OSError:
         return None
-    return content.decode("utf-8", errors="replace").strip() or None
+    return _MODULES.sub(b"", content)[-_TAIL_BYTES:].decode("utf-8", errors="replace").strip() or None
 
 
 def since(scratch: str, number: int, start: int, *, is_last: bool) -> tuple[str | None, int]:
