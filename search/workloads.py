@@ -2,8 +2,9 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,19 @@ def load_data(study: "Study") -> Any:
 
 
 def _loaded(reference: str) -> Any:
+    data = _found(reference)
+    inside = data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple) else ()
+    few = (data, *islice(inside, 100))
+    if used_up := next((part for part in few if isinstance(part, Iterator)), None):
+        kind = type(used_up).__name__
+        raise StudyError(
+            f"data {reference!r} must be the same for each trial, got a {kind}, which the first one would use up; "
+            "give what it goes through, like a list"
+        )
+    return data
+
+
+def _found(reference: str) -> Any:
     found = look_up("data", reference)
     if not callable(found):
         return found

@@ -61,6 +61,7 @@ MODULES = {
     "holds": (
         "import numpy as np\n\nSPACE = {'x': {'float': [1, 0]}}\nNUMBER = 3\n\n"
         "def load():\n    return np.zeros(3) @ np.zeros(2)\n\ndef needs(path):\n    pass\n"
+        "def once():\n    return iter([1, 2])\ndef part():\n    return {'n': 3, 'lines': open(__file__)}\n"
         "def objective(trial):\n    pass\ndef swapped(trial, config):\n    pass\ndef three(config, trial, *, fold):\n    pass\n"
         "async def waits(config, trial):\n    pass\ndef yields(config, trial):\n    yield 1\n"
     ),
@@ -74,6 +75,8 @@ WRONG = [
     ("space", "missing.module:SPACE", "must be importable as package.module:name, got No module named 'missing'; it is looked for in the folder where this is typed"),
     ("data", "holds:laod", "must be importable as package.module:name, got a module 'holds' without 'laod' (did you mean 'load'?)"),
     ("workload", "holds:NUMBER", "must be a function, got 3"),
+    ("data", "holds:once", "must be the same for each trial, got a list_iterator, which the first one would use up; give what"),
+    ("data", "holds:part", "must be the same for each trial, got a TextIOWrapper, which the first one would use up; give what"),
     ("workload", "holds:objective", "must take config and trial, in this order, got objective(trial)"),
     ("workload", "holds:swapped", "must take config and trial, in this order, got swapped(trial, config)"),
     ("workload", "holds:three", "must take config and trial, in this order, got three(config, trial, *, fold)"),
@@ -171,7 +174,7 @@ def test_data_that_cannot_leave_its_process_is_refused_before_there_is_a_run(ray
         run(made(tmp_path, data="workloads_for_tests:loaded_to_stay"))
     assert str(raised.value) == (
         "data 'workloads_for_tests:loaded_to_stay' must give what can be sent to another process, like arrays, tables "
-        "or plain values, got a generator: cannot pickle 'generator' object"
+        "or plain values, got a lock: cannot pickle '_thread.lock' object"
     )
     assert not list(tmp_path.iterdir())
 
