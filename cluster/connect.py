@@ -36,11 +36,21 @@ _TUNE_SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
+# What Ray, and threadpoolctl, set as they start, which is the same where it is there before them.
+_SET_BY_RAY = {
+    "RAY_CLIENT_MODE": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONBREAKPOINT": "",
+    "KMP_DUPLICATE_LIB_OK": "True",
+}
+
 _ANSWER_S = 5.0
 _TOO_SLOW = "timed out during startup"  # Ray's words (2.60)
 # Makes a cluster of our own listen on loopback alone. Ray reads it as it is imported, and nowhere offers it otherwise:
 # `_node_ip_address="127.0.0.1"` is turned into the machine's own address (2.60).
 _ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# So Ray has it of a cluster that it starts; it reads it as it is imported, too.
+_WITH_A_TOKEN = ("RAY_AUTH_MODE", "token")
 _OWN_SETTINGS = {
     # Ray starts a process for each core before it is asked for one. None of these can become a slot, which Tune wants
     # with variables of its own: they would import Ray beside those that do, and end (2.60).
@@ -70,6 +80,27 @@ class Cluster(NamedTuple):
     python: Sequence[str]
 
 
+def settle_environment(address: str | None = None) -> None:
+    """Set the variables that Ray is to have, and those that it sets, before any thread begins that goes on beside it.
+
+    C adds a variable to the environment by moving all of it (until glibc 2.41), and a thread that reads one at that
+    moment, as PyTorch does in its first step, may take the process along.
+
+    Args:
+        address: As for `connected`.
+    """
+    os.environ.update(_TUNE_SETTINGS)
+    for name, value in _SET_BY_RAY.items():
+        os.environ.setdefault(name, value)
+    if _meant(address) == "local" and "ray" not in sys.modules:
+        os.environ.setdefault(*_ON_LOOPBACK)
+        os.environ.setdefault(*_WITH_A_TOKEN)
+
+
+def _meant(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or "local"
+
+
 @contextmanager
 def connected(
     address: str | None = None,
@@ -92,13 +123,11 @@ def connected(
     Raises:
         ClusterError: There is no cluster at the address, or none can be started on this machine.
     """
-    os.environ.update(_TUNE_SETTINGS)
+    settle_environment(address)
     # What Ray and Tune would log as an error is told by the one message of ours that says what became of it.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _meant(address)
     check_answers(address)
-    if address == "local" and "ray" not in sys.modules:
-        os.environ.setdefault(*_ON_LOOPBACK)
     # Ray is imported while the forkserver imports what it is to, not before.
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         imported()

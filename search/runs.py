@@ -193,13 +193,14 @@ def _session(
     is_crowned: bool = True,
 ) -> Outcome:
     """One session of a run, from where `begin` takes it to the winner; or to the end of the search alone."""
-    from cluster.connect import connected
+    from cluster.connect import connected, settle_environment
     from search import workloads
 
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         workloads.check(study)
         samplers.check_installed(study.sampler)
+        settle_environment(address)
         # Ray takes seconds to start, most of them waiting.
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
 

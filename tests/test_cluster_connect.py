@@ -1,5 +1,9 @@
 """A private cluster, and which one is joined."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -55,3 +59,45 @@ def test_what_ray_does_not_start_with_is_said(name: str, value: str, monkeypatch
     message = f"^{name} must not be '{value}', with which Ray does not start; unset it$"
     with pytest.raises(ClusterError, match=message), connected():
         pytest.fail("it was started")
+
+
+ADDS = """
+import os, sys
+from cluster import connect
+from search import workloads
+
+settle, put, load, added = connect.settle_environment, os.putenv, workloads.load_data, None
+
+
+def settled(address=None):
+    global added
+    settle(address)
+    added = [] if added is None else added
+
+
+def putenv(name, value):
+    if added is not None and os.fsdecode(name) not in os.environ:
+        added.append(name)
+    put(name, value)
+
+
+def load_data(study):
+    assert added is not None, "the data must be loaded later"
+    return load(study)
+
+
+connect.settle_environment, os.putenv, workloads.load_data = settled, putenv, load_data
+os.environ.pop("RAY_AUTH_MODE", None)
+from search import load_study, run
+
+run(load_study("quickstart", ["budget.trials=1", "early_stop.max_epochs=2", f"output={sys.argv[1]}"]))
+print("added:", added)
+"""
+
+
+def test_nothing_is_added_to_the_environment_once_other_threads_read_it(tmp_path: Path) -> None:
+    # numpy's own, for a moment, as it is imported: by the thread that loads the data.
+    command = [sys.executable, "-c", "import numpy" + ADDS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("added: []\n"), done.stdout
