@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
-from ray import ObjectRef, cloudpickle, tune
+from ray import cloudpickle, tune
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune import Callback, PlacementGroupFactory, Stopper
@@ -30,7 +30,8 @@ from search.errors import StudyError, StudyFailed
 from search.study import Resources, Study
 from search.trial import trial_log
 from search.trial.actor import NewProcessWanted, ProcessSpoilt, TrialActor, WorkersLost
-from search.trial.session import DISK_FAULTS, Terms, stopping
+from search.trial.session import DISK_FAULTS, DataWritten, Terms, stopping
+from search.trial.shared_data import SharedData
 
 # The search ends by the engine's word, never by Tune's count.
 _MANY = 10**9
@@ -53,7 +54,7 @@ _SILENCE_S = 30.0
 Answer = TypeVar("Answer")
 
 
-def share(data: Any, study: Study) -> ObjectRef:
+def share(data: Any, study: Study) -> SharedData:
     """Put what a study's trials train on into the object store: once a node, and what NumPy holds is not copied there.
 
     Raises:
@@ -65,7 +66,7 @@ def share(data: Any, study: Study) -> ObjectRef:
         must = "must be a function that can be sent to another process, with all that it uses"
         raise StudyError(f"workload {study.workload!r} {must}, got {_first_line(err)}") from err
     try:
-        return ray.put(data)
+        return SharedData(ray.put(data))
     except Exception as err:  # its own code may say how it is to be sent
         must = "must give what can be sent to another process, like arrays, tables or plain values"
         raise StudyError(f"data {study.data!r} {must}, got a {type(data).__name__}: {_first_line(err)}") from err
@@ -75,7 +76,7 @@ def _first_line(err: Exception) -> str:
     return (str(err.__cause__ or err) or type(err).__name__).splitlines()[0]
 
 
-def dispatch(engine: Engine, terms: Terms, data: ObjectRef, resources: Resources) -> None:
+def dispatch(engine: Engine, terms: Terms, data: SharedData, resources: Resources) -> None:
     """Run the search until the engine has nothing more to try or wants to end.
 
     What Tune calls a trial is a slot here: an actor that lives on and trains one trial after another. So Tune's cost
@@ -216,6 +217,8 @@ class _Bridge:
         cause = getattr(err, "cause", err)
         if isinstance(cause, OSError) and cause.errno in DISK_FAULTS:  # no trial's fault
             self.error = self.error or cause
+        elif isinstance(cause, DataWritten):
+            self.error = self.error or StudyFailed(str(cause))
         elif isinstance(err, ProcessSpoilt):
             if not self._warned and not isinstance(err, NewProcessWanted):
                 self._warned = True

@@ -20,7 +20,18 @@ import psutil
 import pytest
 
 from results import Run, RunError, open_run
-from search import NoTrialSucceeded, Study, StudyError, UsageError, load_study, resume, run, show, workloads
+from search import (
+    NoTrialSucceeded,
+    Study,
+    StudyError,
+    StudyFailed,
+    UsageError,
+    load_study,
+    resume,
+    run,
+    show,
+    workloads,
+)
 from search.reading import read_digits
 from search.skeletons import write_workload
 from search.trial.session import Unwind
@@ -166,6 +177,37 @@ def test_data_is_loaded_once_and_shared_without_a_copy(ray_cluster: None, tmp_pa
     assert (frame["state"] == "finished").all() and len(frame) == 3
     assert set(frame["metric_loader"]) == {os.getpid()}
     assert set(frame["metric_shared"]) == {1} and set(frame["metric_sum"]) == {sum(range(10**5))}
+
+
+CHANGES = {"workload": "workloads_for_tests:changes_its_data", "data": "workloads_for_tests:loaded_to_be_changed"}
+
+
+@pytest.mark.ray
+def test_each_trial_has_its_data_as_it_was_loaded(ray_cluster: None, tmp_path: Path) -> None:
+    space = {"how": {"choice": ["some"]}, "x": {"float": [0.0, 1.0]}}
+    run(made(tmp_path, **CHANGES, space=space, budget={"trials": 3}))
+    frame = pd.read_parquet(tmp_path / "run" / "trials.parquet")
+    assert (frame["state"] == "finished").all() and len(frame) == 3
+    seen = frame[["metric_tensor", "metric_frame", "metric_list", "metric_own"]]
+    assert (seen == [0.5, 1.0, 1.0, 1.0]).all(axis=None), seen
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("ends", ["finished", "stopped"])
+def test_a_trial_that_writes_to_what_all_share_ends_the_search(ends: str, ray_cluster: None, tmp_path: Path) -> None:
+    space = {"how": {"choice": ["some", "all"]}, "x": {"float": [0.0, 1.0]}}
+    known = [{"how": "some", "x": 0.1}, {"how": "all", "x": 0.1}]
+    rule = {"name": "none", "max_epochs": 2}
+    if ends == "stopped":  # in its second epoch, after the writing
+        rule = {"name": "median", "max_epochs": 4, "grace_epochs": 2, "min_trials": 1}
+    with pytest.raises(
+        StudyFailed, match=r"^no trial must write to the arrays of trial\.data, which all trials on a node"
+    ):
+        run(made(tmp_path, **CHANGES, space=space, budget={"trials": 3}, early_stop=rule, sampler={"known": known}))
+    broken_off = open_run(tmp_path / "run")
+    assert broken_off.ended == "error" and broken_off.winner is None
+    states = [trial.state for trial in broken_off.trials.values()][:2]  # the next may have been suggested
+    assert states == ["finished", "stopped" if ends == "stopped" else "interrupted"]
 
 
 @pytest.mark.ray

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from trainables import Trial
 
@@ -214,6 +216,49 @@ def loaded() -> dict[str, Any]:
 def loaded_to_stay() -> Any:
     """Data that can't leave its process."""
     return threading.Lock()
+
+
+class Noted:
+    """What a user's own class may hold."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+
+def loaded_to_be_changed() -> dict[str, Any]:
+    """Data of all kinds of things that can be written to."""
+    import torch
+
+    return {
+        "tensor": torch.ones(4),
+        "frame": pd.DataFrame({"pixel": [255.0, 255.0]}),
+        "list": [1, 2],
+        "own": Noted(),
+        "array": np.full(10**6, 255.0),
+    }
+
+
+def changes_its_data(config: Mapping[str, Any], trial: Trial) -> None:
+    """Prepares its data in place, as if nobody else had it; `all` of it, or what is no array."""
+    import torch
+
+    data = trial.data
+    data["tensor"].div_(2)
+    data["frame"]["pixel"] = data["frame"]["pixel"] / 255
+    data["list"].pop()
+    data["own"].notes.append("seen")
+    seen = {
+        "tensor": float(data["tensor"][0]),
+        "frame": data["frame"]["pixel"][0],
+        "list": len(data["list"]),
+        "own": len(data["own"].notes),
+    }
+    for epoch in range(trial.epoch + 1, trial.max_epochs + 1):
+        if config["how"] == "all" and (epoch == 2 or trial.max_epochs == 1):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PyTorch says that it must not be
+                torch.from_numpy(data["array"]).div_(255)
+        trial.report({"score": 0.0 if config["how"] == "all" else 1.0, **seen})
 
 
 def looks_at_its_data(config: Mapping[str, Any], trial: Trial) -> None:

@@ -17,7 +17,8 @@ from cluster.reaper import share_fate
 from search import workloads
 from search.trial import libraries, trial_log
 from search.trial.clean_slate import CleanSlate
-from search.trial.session import Failed, Session, Terms
+from search.trial.session import DataWritten, Failed, Session, Terms
+from search.trial.shared_data import SharedData
 from trainables import Train
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class WorkersLost(Exception):
 class TrialActor(tune.Trainable):  # type: ignore[misc]
     """A slot: trains one trial after another. Tune sees only the slot; its trials come by `assign`."""
 
-    def setup(self, config: dict[str, Any], *, terms: Terms, data: Any) -> None:
+    def setup(self, config: dict[str, Any], *, terms: Terms, data: SharedData) -> None:
         """Get ready for any trial of the study."""
         terms = replace(terms, making=share_fate())
         self._terms, self._data = terms, data
@@ -65,7 +66,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             if terms.num_workers > 1:
                 self._train = self._together = _on_several_workers(terms, data)
             else:
-                self._prepare(terms, data)
+                self._prepare(terms, data.load())
         self._slate = CleanSlate(terms.num_threads)
         self._node = ray.util.get_node_ip_address()
         self._next: Mapping[str, Any] | None = None
@@ -112,6 +113,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         Raises:
             ProcessSpoilt: The last trial can't be brought to an end or left something behind.
             WorkersLost: One of several workers has died, and with it the attempt.
+            DataWritten: A trial wrote to what it shares with others.
         """
         if self._next is not None:
             assignment, self._next = self._next, None
@@ -136,6 +138,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             if not reports:
                 raise self._lost
             failure = None
+        if failure or reports[-1]["done"]:
+            self._check_data()
         self._slate.flush()
         if self._terms.scratch:
             reports[0]["printed"], self._num_printed = trial_log.since(
@@ -170,6 +174,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         if self._terms.scratch:
             trial_log.capture(self._terms.scratch, assignment["number"])
             self._num_printed = 0
+        data = None if self._together else self._data.for_trial()
         self._slate.wipe(assignment["seed"])
         self._threads = set(threading.enumerate())
         self._left_s = self._terms.trial_wall_s
@@ -179,17 +184,23 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             except Failed as err:
                 raise WorkersLost(err.facts["kind"], err.facts["message"]) from err
         self._arm()
-        self._session = Session(self._train, self._terms, self._data, assignment)
+        self._session = Session(self._train, self._terms, data, assignment)
 
     def _clear(self) -> None:
         if not self._end():
             if self._together:
                 self._together.end_at_once()
             raise ProcessSpoilt(f"trial {self._number} did not end when it was stopped")
+        self._check_data()
         # A study's own code runs in the workers, where there are several, and not here.
         leftovers = None if self._together else self._slate.leftovers(self._threads)
         if leftovers:
             raise ProcessSpoilt(f"trial {self._number} left {leftovers} behind")
+
+    def _check_data(self) -> None:
+        if self._together and self._together.has_written_data:
+            raise DataWritten
+        self._data.check()
 
     def _end(self) -> bool:
         self._disarm()
@@ -228,7 +239,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         os._exit(1)
 
 
-def _on_several_workers(terms: Terms, data: Any) -> "DataParallel":
+def _on_several_workers(terms: Terms, data: SharedData) -> "DataParallel":
     from search.trial.data_parallel import DataParallel  # Ray Train takes a second to import
 
     return DataParallel(terms, data)

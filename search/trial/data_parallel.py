@@ -32,6 +32,7 @@ from search.deaths import Deaths, not_imported
 from search.trial import libraries, trial_log
 from search.trial.clean_slate import CleanSlate
 from search.trial.session import Failed, Terms, Unwind, called, disk, failure_of, plain_numbers, save_in
+from search.trial.shared_data import SharedData
 from trainables import Save, Train, Trial
 
 _PAUSE_S = 0.02  # between two looks for the next trial
@@ -82,10 +83,11 @@ class DataParallel:
         data: What each worker finds in `trial.data`.
     """
 
-    def __init__(self, terms: Terms, data: Any) -> None:
+    def __init__(self, terms: Terms, data: SharedData) -> None:
         self._terms = terms
-        self._data = ray.put(data)  # a node has it once, whoever trains there
+        self._data = data
         self._crew: _Crew | None = None
+        self.has_written_data = False  # whether a worker wrote to what all trials share
         self.node = ray.util.get_node_ip_address()  # where the first worker trained last
 
     @property
@@ -125,6 +127,7 @@ class DataParallel:
             goes_on = crew.breaks_off()
             raise
         finally:
+            self.has_written_data = crew.has_written_data
             if not goes_on:
                 self.close()
 
@@ -143,8 +146,9 @@ class DataParallel:
 class _Crew:
     """The workers of one slot, as Ray Train has started them."""
 
-    def __init__(self, terms: Terms, data: Any) -> None:
+    def __init__(self, terms: Terms, data: SharedData) -> None:
         self.is_as_it_began = True
+        self.has_written_data = False
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Mailbox).remote()
         self._folder = tempfile.mkdtemp(prefix="digitsearch-train-", dir=terms.making)
@@ -156,8 +160,7 @@ class _Crew:
         self._collateral: dict[str, Any] | None = None  # a failure that may follow from another worker's death
         trainer = TorchTrainer(
             _work,
-            # In a list, the reference itself is sent.
-            train_loop_config={"terms": terms, "data": [data], "mailbox": self._mailbox},
+            train_loop_config={"terms": terms, "data": data, "mailbox": self._mailbox},
             scaling_config=ScalingConfig(
                 num_workers=terms.num_workers,
                 use_gpu=terms.gpu > 0,
@@ -255,6 +258,7 @@ class _Crew:
         if said.get("printed"):
             sys.stdout.write(f"{said['printed']}\n")  # as if one process trained
         if "failure" in said:
+            self.has_written_data |= said["failure"]["kind"] == "data"
             raise Failed(said["failure"])
         self._answer_is_awaited = "metrics" in said or "files" in said
         return said
@@ -289,7 +293,8 @@ def _work(crew: dict[str, Any]) -> None:
     terms, mailbox = replace(crew["terms"], making=share_fate()), crew["mailbox"]
     libraries.settle(terms.num_threads, terms.gpu)
     rank = ray.train.get_context().get_world_rank()
-    train, data = terms.train, ray.get(crew["data"][0])
+    train, shared = terms.train, crew["data"]
+    shared.load()
     slate, index = CleanSlate(terms.num_threads), 0
     # What takes seconds the first time is no trial's: the first message between the workers, what a wipe imports.
     _any(False, terms)
@@ -299,9 +304,12 @@ def _work(crew: dict[str, Any]) -> None:
     while (assignment := ray.get(mailbox.assignment.remote(index))) is not None:
         with _Printed(slate, terms.making) as printed:
             threads = set(threading.enumerate())
+            data = shared.for_trial()
             slate.wipe(assignment["seed"])
             try:
                 _train(train, data, terms, _Reports(mailbox, rank, terms, printed), assignment)
+                del data
+                shared.check()
                 spoilt = _any(slate.leftovers(threads) is not None, terms)
             except BaseException as err:
                 with suppress(Exception):

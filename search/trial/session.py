@@ -387,6 +387,17 @@ class DiskFailed(OSError):
     """The run directory can't be written: no fault of the trial, and the end of the search until it can."""
 
 
+class DataWritten(Exception):
+    """A trial wrote to memory that all trials on its node share: what they train on is not what was loaded."""
+
+    def __str__(self) -> str:
+        return (
+            "no trial must write to the arrays of trial.data, which all trials on a node share, got one that did (what "
+            "torch.from_numpy or torch.as_tensor makes of an array is that array); have it write to a copy, like "
+            "torch.tensor(array) or array.copy(), and begin anew"
+        )
+
+
 class MissingMetric(RuntimeError):
     """A report lacks a metric that the study searches for or bounds."""
 
@@ -463,6 +474,8 @@ def _kind(err: BaseException) -> str:
         return "disk"
     if isinstance(err, MissingMetric):
         return "missing_metric"
+    if isinstance(err, DataWritten):
+        return "data"
     return "oom" if is_exhausted(err) else "exception"
 
 
