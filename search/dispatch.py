@@ -64,16 +64,11 @@ def share(data: Any, study: Study) -> SharedData:
         cloudpickle.dumps(workloads.unimportable(study.workload))
     except Exception as err:
         must = "must be a function that can be sent to another process, with all that it uses"
-        raise StudyError(f"workload {study.workload!r} {must}, got {_first_line(err)}") from err
+        raise StudyError(f"workload {study.workload!r} {must}, got {workloads.first_line(err)}") from err
     try:
         return SharedData(ray.put(data))
     except Exception as err:  # its own code may say how it is to be sent
-        must = "must give what can be sent to another process, like arrays, tables or plain values"
-        raise StudyError(f"data {study.data!r} {must}, got a {type(data).__name__}: {_first_line(err)}") from err
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err.__cause__ or err) or type(err).__name__).splitlines()[0]
+        raise workloads.not_sent(study, data, err) from err
 
 
 def dispatch(engine: Engine, terms: Terms, data: SharedData, resources: Resources) -> None:

@@ -169,7 +169,7 @@ def _probe(study: Study) -> Probe:
     terms = replace(terms, run_directory="") if isinstance(study.run_directory, Storage) else terms
     gpu = terms.gpu > 0
     workloads.warm_up(terms.workload, data, gpu=gpu, num_threads=terms.num_threads, precision=terms.precision)
-    probe = Probe([], [], [])
+    probe, lend = Probe([], [], []), here.lent(study, data)
     for number, config in enumerate(drawn(study, _NUM_PROBED)):
         began = time.perf_counter()
 
@@ -184,7 +184,7 @@ def _probe(study: Study) -> Probe:
 
         here.train(
             terms,
-            data,
+            lend(),
             config,
             derived(study.sampler.seed, "probe", number),
             1,

@@ -119,6 +119,17 @@ def _found(reference: str) -> Any:
         raise StudyError(f"data {reference!r} {must}, got {described(err)}") from err
 
 
+def not_sent(study: "Study", data: Any, err: Exception) -> StudyError:
+    """What is said of data that can't leave its process, and so can't reach a trial's."""
+    must = "must give what can be sent to another process, like arrays, tables or plain values"
+    return StudyError(f"data {study.data!r} {must}, got a {type(data).__name__}: {first_line(err)}")
+
+
+def first_line(err: Exception) -> str:
+    """What was wrong, of an error that says it at length."""
+    return (str(err.__cause__ or err) or type(err).__name__).splitlines()[0]
+
+
 def load_images(section: "DataSection") -> Data:
     """The training and validation images of a data set; the test part is not read.
 

@@ -344,7 +344,8 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(
 def test_a_wide_range_without_log_is_hinted_at(say: Say, tmp_path: Path) -> None:
     space = "{a: {float: [1.0e-4, 0.1]}, b: {float: [1.0e-4, 0.1], log: true}, c: {float: [0.0, 9.0]}, d: {int: [1, 1024]}, "
     space += "e: {int: [1, 999]}, f: {float: [0.001, 9.001], step: 0.5}, g: {choice: [1, 9999]}}"
-    (tmp_path / "wide.yaml").write_text(f"workload: search.skeletons:write_workload\ndata: null\nspace: {space}\n")
+    (tmp_path / "wide.py").write_text("def train(config, trial):\n    pass\n")
+    (tmp_path / "wide.yaml").write_text(f"workload: wide:train\ndata: null\nspace: {space}\n")
     code, out, err = say("validate", "wide.yaml")
     assert (
         code == 0

@@ -56,6 +56,22 @@ def test_a_probe_trains_an_epoch_of_three_and_leaves_nothing(type_in: Typed, tmp
 
 
 @pytest.mark.ray
+def test_a_probe_lends_each_configuration_the_data_as_a_search_does(type_in: Typed, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n\ndef load():\n    return {'list': [1], 'array': np.ones(3)}\n\n"
+        "def train(config, trial):\n    assert not trial.data['array'].flags.writeable\n"
+        "    trial.report({'score': trial.data['list'].pop()})\n"
+    )
+    study = "workload: mine:train\ndata: {data}\nobjective: {{metric: score}}\nspace: {{x: {{float: [0, 1]}}}}\n"
+    (tmp_path / "study.yaml").write_text(study.format(data="mine:load"))
+    done = type_in("plan", "study.yaml", "--probe")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "study.yaml").write_text(study.format(data="threading:Lock"))
+    done = type_in("plan", "study.yaml", "--probe")
+    assert done.returncode == 2 and "got a lock: cannot pickle '_thread.lock' object" in done.stderr
+
+
+@pytest.mark.ray
 def test_a_probe_that_fails_is_one_message(type_in: Typed, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def train(config, trial):\n    raise ValueError('a fish')\n")
     (tmp_path / "study.yaml").write_text(

@@ -4,13 +4,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from search import workloads
 from search.errors import StudyFailed, UsageError
 from search.interrupts import Signalled
 from search.study import Study
 from search.trial import libraries
 from search.trial.clean_slate import CleanSlate
 from search.trial.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
-from trainables import Save
+from trainables import Data, Save
 
 # Given the epoch, its metrics, and what would save it.
 OnReport = Callable[[int, dict[str, float], Save | None], None]
@@ -25,6 +26,24 @@ def check_can_train(study: Study) -> None:
 
         if not torch.cuda.is_available():
             raise UsageError("a trial of this study is trained on a GPU, and there is none here")
+
+
+def lent(study: Study, data: Any) -> Callable[[], Any]:
+    """What gives the data to one trial after another as `SharedData` does: its arrays read-only, the rest anew.
+
+    Raises:
+        StudyError: It could not be sent to a trial's process.
+    """
+    from ray import cloudpickle  # it takes half a second, and nothing else here needs it
+
+    if isinstance(data, Data):
+        return lambda: data
+    buffers: list[Any] = []
+    try:
+        sent = cloudpickle.dumps(data, protocol=5, buffer_callback=buffers.append)
+    except Exception as err:  # its own code may say how it is to be sent
+        raise workloads.not_sent(study, data, err) from err
+    return lambda: cloudpickle.loads(sent, buffers=[buffer.raw().toreadonly() for buffer in buffers])
 
 
 def train(

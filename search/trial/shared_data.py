@@ -3,7 +3,6 @@
 import sys
 import zlib
 from collections.abc import Callable
-from pickle import PickleBuffer
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ class SharedData:
 
 def _shared_buffers(data: Any) -> list[memoryview]:
     """The memory of those of its arrays that can't be written to, which is that of the object store."""
-    found: list[PickleBuffer] = []
+    found: list[Any] = []
     try:
         _Searching(found.append).dump(data)
     except Exception:  # it has been sent once; what has been received need not let itself be sent on
@@ -72,7 +71,7 @@ def _shared_buffers(data: Any) -> list[memoryview]:
 class _Searching(cloudpickle.Pickler):  # type: ignore[misc]
     """Comes by all that data holds, as if to send it, and writes nothing."""
 
-    def __init__(self, found: Callable[[PickleBuffer], None]) -> None:
+    def __init__(self, found: Callable[[Any], None]) -> None:
         super().__init__(_Nowhere(), protocol=5, buffer_callback=found)
 
     def reducer_override(self, obj: Any) -> Any:
