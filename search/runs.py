@@ -208,6 +208,9 @@ def _session(
             interrupts.heed()
             if wait([loading], timeout=_AT_ONCE_S).done:
                 loading.result()
+            if not address:
+                # A cluster that is half started, where an exit leaves it, may take this process along, or keep it.
+                interrupts.request_with(lambda: None)
 
         cluster = stack.enter_context(
             connected(
@@ -218,6 +221,8 @@ def _session(
                 num_threads=study.resources.cpu,
             )
         )
+        interrupts.request_with(None)
+        interrupts.heed()
         data = loading.result()
         from search.checkpoints import checkpoints_of
         from search.classifier import Writer
