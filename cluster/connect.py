@@ -92,12 +92,13 @@ def settle_environment(address: str | None = None) -> None:
     os.environ.update(_TUNE_SETTINGS)
     for name, value in _SET_BY_RAY.items():
         os.environ.setdefault(name, value)
-    if _meant(address) == "local" and "ray" not in sys.modules:
+    if meant(address) == "local" and "ray" not in sys.modules:
         os.environ.setdefault(*_ON_LOOPBACK)
         os.environ.setdefault(*_WITH_A_TOKEN)
 
 
-def _meant(address: str | None) -> str:
+def meant(address: str | None) -> str:
+    """The address that is joined; `local` for a cluster of our own."""
     return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
@@ -126,7 +127,7 @@ def connected(
     settle_environment(address)
     # What Ray and Tune would log as an error is told by the one message of ours that says what became of it.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    address = _meant(address)
+    address = meant(address)
     check_answers(address)
     # Ray is imported while the forkserver imports what it is to, not before.
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():

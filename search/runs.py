@@ -193,7 +193,7 @@ def _session(
     is_crowned: bool = True,
 ) -> Outcome:
     """One session of a run, from where `begin` takes it to the winner; or to the end of the search alone."""
-    from cluster.connect import connected, settle_environment
+    from cluster.connect import connected, meant, settle_environment
     from search import workloads
 
     with ExitStack() as stack:
@@ -208,7 +208,7 @@ def _session(
             interrupts.heed()
             if wait([loading], timeout=_AT_ONCE_S).done:
                 loading.result()
-            if not address:
+            if meant(address) == "local":
                 # A cluster that is half started, where an exit leaves it, may take this process along, or keep it.
                 interrupts.request_with(lambda: None)
 

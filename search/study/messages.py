@@ -13,7 +13,7 @@ from search.study.early_stop import KINDS_OF_EARLY_STOP
 from search.study.objective import KINDS_OF_OBJECTIVE
 from search.study.sampler import KINDS_OF_SAMPLER
 from search.study.section import unknown
-from spaces.errors import did_you_mean, shown
+from spaces.errors import shown
 
 # A union names the kinds of its members in a location.
 _VARIANTS = {**KINDS_OF_SAMPLER, **KINDS_OF_EARLY_STOP}
@@ -70,8 +70,7 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
         section = error["loc"][-2] if len(error["loc"]) > 1 else ""
         where = section if section in _VARIANTS else typed(path[:-1])
         inside = f" in {where}" if where else ""
-        found = unknown("key", str(path[-1]), known).replace(";", f"{inside};", 1)
-        return found if "did you mean" in found else found + _elsewhere(path, whole)
+        return unknown("key", str(path[-1]), known, _elsewhere(path, whole)).replace(";", f"{inside};", 1)
     if kind in ("space", "workload", "early_stop", "together"):
         return _within_space(error["msg"]) if kind == "space" else error["msg"]
     must = {
@@ -95,10 +94,10 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
 
 
 def _elsewhere(path: Sequence[str | int], whole: type[BaseModel]) -> str:
-    """The end of a message about a key that another section has, or that is another tool's word."""
+    """The path of a key that another section has, or that is another tool's word; empty if there is none."""
     paths = dict(_keys(whole)) | {word: ours for ours, words in _ELSEWHERE.items() for word in words}
-    meant = paths.get(str(path[-1]), typed(path))
-    return did_you_mean(meant, [meant]) if meant != typed(path) else ""  # of another kind of the same section
+    meant = paths.get(str(path[-1]), "")
+    return meant if meant != typed(path) else ""  # of another kind of the same section
 
 
 def _keys(whole: type[BaseModel]) -> Iterator[tuple[str, str]]:

@@ -33,9 +33,10 @@ def or_auto(least: int) -> BeforeValidator:
     return BeforeValidator(checked)
 
 
-def unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    """The complaint about a name that is none of those, with the one that was meant, maybe."""
-    return f"unknown {what} {got!r}; known: {', '.join(known)}{did_you_mean(got, known)}"
+def unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object], elsewhere: str = "") -> str:
+    """The complaint about a name that is none of those, with the one that was meant, maybe, or one elsewhere."""
+    meant = did_you_mean(got, known) or (f" (did you mean {elsewhere!r}?)" if elsewhere else "")
+    return f"unknown {what} {got!r}; known: {', '.join(known)}{meant}"
 
 
 def name_of(value: Any) -> str | None:
