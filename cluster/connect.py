@@ -1,5 +1,6 @@
 """Where a study runs: a cluster that is there, or a private one on this machine."""
 
+import gc
 import logging
 import os
 import shlex
@@ -132,6 +133,8 @@ def connected(
     # Ray is imported while the forkserver imports what it is to, not before.
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         imported()
+        # Of a search that was broken off here Tune's slots hold their places until nothing refers to them any more.
+        gc.collect()
         yield Cluster(address != "local", [sys.executable])
         return
     preload = [*preload, *_ALSO_PRELOADED] if preload and address == "local" else ()

@@ -60,7 +60,7 @@ class Trial:
     ended_at: datetime | None = None
     known_from: int | None = None  # the first suggestion that knows of its end
     node: str | None = None
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list, repr=False)
 
     @property
     def ended(self) -> bool:
@@ -83,7 +83,7 @@ class Trial:
         return [epoch for epoch in self.epochs if epoch.checkpoint]
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """All that a log says. `apply` takes the events in their order; nothing else changes a run."""
 
@@ -106,6 +106,10 @@ class Run:
     _best: Trial | None = None
     _front: "Front | None" = field(default=None, compare=False, repr=False)  # of several objectives alone
     last_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        best = f", best {self._best.number}" if self._best else ""
+        return f"<Run {self.study.get('name')}: {len(self.trials)} trials{best}, {self.ended or 'not ended'}>"
 
     @property
     def metric(self) -> str:

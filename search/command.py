@@ -294,13 +294,14 @@ def watch(run_directory: RunOrJobArgument, address: DashboardOption = None, verb
     from results.follow import Follower
     from search import show
     from search.progress import Progress, so_far_line
+    from search.progress import console as console_of
     from search.runs import outcome_of
 
     if _is_job(run_directory, address):
         _followed(jobs.jobs_at(address), str(run_directory))
         return
     follower = Follower(run_directory)
-    console = _console()
+    console = console_of()
     if not follower.is_over():
         if follower.is_driven() is None:
             typer.echo(f"{run_directory}: its driver is on another machine, and can't be seen from here", err=True)
@@ -585,13 +586,6 @@ def _is_job(typed: Any, address: str | None) -> bool:
     return not _is_run(typed) and bool(address or jobs.named_address())
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    # What trials say is shown as it is: [red] in an error is no colour.
-    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-
-
 def _hint(study: Any) -> None:
     from search.hints import hints
 
@@ -601,9 +595,9 @@ def _hint(study: Any) -> None:
 
 def _search(search: Callable[[list[Any]], Any], require_target: bool, verbose: bool) -> None:
     from search import show
-    from search.progress import Progress
+    from search.progress import Progress, console
 
-    with Progress(_console(), verbose=verbose) as progress:
+    with Progress(console(), verbose=verbose) as progress:
         outcome = search([progress])
     typer.echo(show.outcome(outcome))
     if outcome.signal:

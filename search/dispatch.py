@@ -18,6 +18,7 @@ from ray.tune import Callback, PlacementGroupFactory, Stopper
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
+from ray.widgets.util import in_notebook
 
 from cluster import starvation
 from cluster.connect import num_fitting
@@ -141,6 +142,8 @@ def _tune(trainable: type[TrialActor], bridge: "_Bridge", resources: Resources, 
         trial_dirname_creator=lambda slot: slot.trial_id,
         raise_on_failed_trial=False,
         verbose=0,
+        # Tune's own for a notebook clears the cell as it begins, of all that was shown there.
+        progress_reporter=tune.CLIReporter() if in_notebook() else None,
     )
 
 

@@ -1,10 +1,13 @@
 """A search as it goes on: a live picture in a terminal, a line for each ended trial elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from threading import Event as Signal
+from threading import Thread
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.jupyter import JupyterMixin
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -15,11 +18,20 @@ from search.printed import Printed
 from search.suggest import warm_start
 
 
+def console(*, stderr: bool = False) -> Console:
+    """Where a search is shown. What trials say is shown as it is: [red] in an error is no colour."""
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+# Between two pictures in a notebook's cell, each of them a message to its page.
+_FRAME_S = 0.5
+
+
 class Progress:
     """A view of a run for people. Use it as a context manager and hand it to `run` as a view.
 
     Args:
-        console: Where it is shown; what is no terminal gets plain lines.
+        console: Where it is shown: a terminal and a notebook's cell get a picture, all else plain lines.
         run: What the picture shows before the first event, if there is something already.
         verbose: Whether to show what trials print, too.
     """
@@ -28,11 +40,14 @@ class Progress:
         self._console = console
         self._printed = Printed() if verbose else None
         self._run = run
-        self._live: Live | None = None
+        self._live: Live | _Cell | None = None
 
     def __enter__(self) -> "Progress":
-        if self._console.is_terminal:
+        if self._console.is_jupyter:
+            self._live = _Cell(self._picture)
+        elif self._console.is_terminal:
             self._live = Live(get_renderable=self._picture, console=self._console, refresh_per_second=4, transient=True)
+        if self._live:
             self._live.start()
         return self
 
@@ -79,7 +94,39 @@ class Progress:
             f"best {_best_text(run)}",
             time_left(run),
         )
-        return Group(head, _running(run))
+        return Group(head, _running(run)) if run.count("running") else head
+
+
+class _Cell:
+    """A live picture in a notebook's cell, by what a notebook itself has: rich's own asks for ipywidgets there."""
+
+    def __init__(self, picture: Callable[[], RenderableType]) -> None:
+        self._picture = picture
+        self._is_over = Signal()
+        self._drawing = Thread(target=self._draw, daemon=True)
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self._shown = display(_InCell(self._picture()), display_id=True)  # type: ignore[no-untyped-call]
+        self._drawing.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._drawing.join()
+        self._shown.update(_InCell(self._picture()))
+
+    def _draw(self) -> None:
+        while not self._is_over.wait(_FRAME_S):
+            self._shown.update(_InCell(self._picture()))
+
+
+class _InCell(JupyterMixin):
+    def __init__(self, picture: RenderableType) -> None:
+        self._picture = picture
+
+    def __rich__(self) -> RenderableType:
+        return self._picture
 
 
 def taken_up_line(run: Run) -> str:

@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,44 @@ def is_reference(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(PATTERN, value) is not None
 
 
+# What the running program has handed over and no module has by a name: a closure, a bound method, a partial.
+_handed_over: dict[str, Any] = {}
+
+
 def of(function: Any) -> str:
-    """How a study names a function; what lies inside of another function or class gives no reference."""
-    return f"{function.__module__}:{function.__qualname__}" if hasattr(function, "__qualname__") else repr(function)
+    """How a study names a function that a program hands over.
+
+    One that its module has by its name is called so, and found by every process. Of any other one the running program
+    alone has it, by a name that no other one has there; `look_up` finds it as long as that program runs.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    reference = f"{module}:{name}"
+    if is_reference(reference) and getattr(sys.modules.get(str(module)), str(name), None) is function:
+        return reference
+    name = _said_name(function)
+    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    taken = vars(sys.modules[MAIN])
+    free = next(name for name in names if name not in taken and _handed_over.setdefault(name, function) is function)
+    return f"{MAIN}:{free}"
+
+
+def _said_name(function: Any) -> str:
+    """`inner` of a function within another one, `lambda`, `Model` of an instance that can be called."""
+    function = getattr(function, "func", function)  # what a partial calls
+    name = getattr(function, "__qualname__", None) or type(function).__name__
+    return re.sub(r"\W", "", name.rpartition(".")[2])
+
+
+def is_of_program(reference: str) -> bool:
+    """Whether it names what the running program, or notebook, alone has: no other process can import it."""
+    return reference.startswith(f"{MAIN}:")
+
+
+def to_resume(run_directory: object, workload: str) -> str:
+    """What to type, or to call, so that a run of this workload goes on."""
+    if not is_of_program(workload):
+        return f"`digitsearch resume {run_directory}`"
+    return f"`resume({str(run_directory)!r})` in the program that began it"
 
 
 def look_up(key: str, reference: str, what: str = "name") -> Any:
@@ -37,6 +73,8 @@ def look_up(key: str, reference: str, what: str = "name") -> Any:
         StudyError: It can't be imported, or its module fails as it is imported.
     """
     module_name, _, name = reference.partition(":")
+    if module_name == MAIN and name in _handed_over:
+        return _handed_over[name]
     # A study's own code lies where the command is typed, as for `python -m`.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))

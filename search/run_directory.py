@@ -6,13 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, StorageError, stored_log
 from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
-from search import environment
+from search import environment, references
 from search.errors import UsageError
 from search.study import Study
 from search.suggest import samplers
@@ -50,12 +51,25 @@ def open_log(run: Place, directory: Path) -> EventLog:
     return MirroredLog(run, directory) if isinstance(run, Storage) else EventLog(directory)
 
 
+def named(study: Study) -> Study:
+    """A study that was given no name, as a program may, by the first one that is free: study, study-2, …"""
+    if "name" in study.model_fields_set:
+        return study
+    names = (study.name if number == 1 else f"{study.name}-{number}" for number in count(1))
+    each = (study.model_copy(update={"name": name}) for name in names)
+    return next(study for study in each if not _is_there(study.run_directory))
+
+
+def _is_there(run: Place) -> bool:
+    return run.exists() if isinstance(run, Path) else stored_log.exists(run)
+
+
 def check_new(study: Study) -> None:
     """Raise UsageError if there is such a run, or none can be made; before anything is started, and making none."""
     run = study.run_directory
     try:
-        if run.exists() if isinstance(run, Path) else stored_log.exists(run):
-            raise _is_there(study)
+        if _is_there(run):
+            raise _taken(study)
         if isinstance(run, Path):
             parent = next(path for path in run.absolute().parents if path.exists())
             tempfile.TemporaryFile(dir=parent).close()
@@ -66,12 +80,13 @@ def check_new(study: Study) -> None:
         raise _unwritable(run, err) from err
 
 
-def _is_there(study: Study) -> UsageError:
+def _taken(study: Study) -> UsageError:
     run = study.run_directory
-    return UsageError(
-        f"{str(run)!r} is there already; go on with `digitsearch resume {run}`, "
-        f"or give this run another name: --set name={study.name}-2"
-    )
+    another = f"{study.name}-2"
+    if not references.is_of_program(study.workload):
+        another = f"--set name={another}"
+    how = references.to_resume(run, study.workload)
+    return UsageError(f"{str(run)!r} is there already; go on with {how}, or give this run another name: {another}")
 
 
 def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]] = ()) -> tuple[EventLog, Run, Event]:
@@ -95,7 +110,7 @@ def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]
         _write_about(study, directory)
         log, run = open_log(place, directory), Run()
         if log_path(directory).stat().st_size:
-            raise _is_there(study)
+            raise _taken(study)
         facts = {"study": study.to_mapping(), "parameters": _columns(study), "warm_start": list(warm_start)}
         event = log.append("study_started", schema=SCHEMA, **facts)
         run.apply(event)

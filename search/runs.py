@@ -6,15 +6,19 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run
+from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run, place
 from search.confirm import Confirmation, confirmation, confirmed
 from search.errors import NoTrialSucceeded, StudyError, StudyFailed, UsageError
 from search.interrupts import Interrupts
-from search.run_directory import check_new, create, open_log, take_up, working_copy
-from search.study import DataSection, Study, overridden
+from search.references import to_resume
+from search.run_directory import check_new, create, named, open_log, take_up, working_copy
+from search.study import DataSection, Study, load_study, overridden
 from search.suggest import samplers, warm_start
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A data set that isn't there is told of before Ray is started.
 _AT_ONCE_S = 0.2
@@ -24,9 +28,9 @@ _FOR_TRIALS = ("search.dispatch", "search.checkpoints", "search.metrics", "searc
 _GOES_ON = (None, "user", "error")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
-    """How a session of a search ended.
+    """How a session of a search ended. Shown, it says what was found, and where it lies.
 
     Args:
         run: As its log tells it.
@@ -39,6 +43,27 @@ class Outcome:
     run_directory: Place
     reason: str
     signal: int | None = None
+
+    def __repr__(self) -> str:
+        from search.show import found
+
+        return found(self)
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """A row a trial: what `trials.parquet` holds."""
+        from results.tables import trials_table
+
+        frame: pd.DataFrame = trials_table(self.run).to_pandas()
+        return frame
+
+    @property
+    def epochs(self) -> "pd.DataFrame":
+        """A row a report: what `epochs.parquet` holds."""
+        from results.tables import epochs_table
+
+        frame: pd.DataFrame = epochs_table(self.run).to_pandas()
+        return frame
 
 
 def outcome_of(run: Run, run_directory: Place) -> Outcome:
@@ -58,20 +83,26 @@ def outcome_of(run: Run, run_directory: Place) -> Outcome:
     raise StudyFailed(
         f"{run.study['name']}: its driver is gone and has chosen no winner; {num_ended} of "
         f"{run.study['budget']['trials']} trials had ended, nothing that was reported is lost: go on with "
-        f"`digitsearch resume {run_directory}`"
+        f"{to_resume(run_directory, run.study['workload'])}"
     )
 
 
 def run(
-    study: Study, *, address: str | None = None, wait_for_nodes: bool = False, views: Sequence[View] = ()
+    study: Study | Mapping[str, Any] | str,
+    *,
+    address: str | None = None,
+    wait_for_nodes: bool = False,
+    views: Sequence[View] | None = None,
 ) -> Outcome:
     """Search, from the beginning to the winner.
 
     Args:
-        study: What to search; `load_study` reads one.
+        study: What to search: the values of a study, as `Study.from_mapping` takes them, or the name of a built-in one,
+            or the path of a file; or one that has been made of these.
         address: Of a Ray cluster; without one, RAY_ADDRESS, else a private cluster on this machine.
         wait_for_nodes: Whether a node on which a trial fits may join later; else there must be one at the beginning.
-        views: Called with the run and each new event.
+        views: Each is called with the run and each new event. Without them the search is shown on standard error, as
+            the command line shows it, or in the notebook's cell; with `()` it goes on in silence.
 
     Raises:
         UsageError: The run directory exists already or can't be made.
@@ -82,26 +113,29 @@ def run(
         NoTrialSucceeded: The search ended without a winner.
         StudyFailed: The search broke off midway.
     """
-    place = study.run_directory
-    with _explained(place), working_copy(place) as directory:
+    if isinstance(study, str | Path):
+        study = load_study(str(study))
+    study = named(study if isinstance(study, Study) else Study.from_mapping(study))
+    where = study.run_directory
+    with _explained(where, study.workload), working_copy(where) as directory, _shown(views) as watching:
         check_new(study)
         begin = partial(create, study, directory, warm_start.taken(study))
-        return _session(study, place, directory, begin, address, wait_for_nodes, views)
+        return _session(study, where, directory, begin, address, wait_for_nodes, watching)
 
 
 def resume(
-    run_directory: Place,
-    overrides: Sequence[str] = (),
+    run_directory: str | Place,
+    overrides: Sequence[str] | str = (),
     *,
     address: str | None = None,
     wait_for_nodes: bool = False,
-    views: Sequence[View] = (),
+    views: Sequence[View] | None = None,
 ) -> Outcome:
     """Go on with a run that was interrupted, or that is to be grown. Trials that have ended are not run again.
 
     Args:
         run_directory: Of an earlier `run`, moved or not, also on another machine.
-        overrides: `budget.trials=120` and the like.
+        overrides: `budget.trials=120` and the like, or one of them.
         address: As for `run`.
         wait_for_nodes: As for `run`.
         views: As for `run`.
@@ -110,34 +144,37 @@ def resume(
         RunError: It is no run directory, or its log is damaged.
         The same as `run`.
     """
-    open_run(run_directory)  # says what is wrong with it before anything is written there
+    where = place(run_directory) if isinstance(run_directory, str) else run_directory
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    begun = open_run(where)  # says what is wrong with it before anything is written there
     _check_may_change(overrides)
     with (
-        _explained(run_directory),
-        working_copy(run_directory) as directory,
-        closing(open_log(run_directory, directory)) as log,
+        _explained(where, begun.study["workload"]),
+        working_copy(where) as directory,
+        closing(open_log(where, directory)) as log,
+        _shown(views) as watching,
     ):
         past = open_run(directory)  # as it is now that nobody else can write
         mapping = _with_space_of_today(past.study, overridden(past.study, overrides))
-        study = Study.from_mapping(mapping, source=str(run_directory), overrides=overrides)
+        study = Study.from_mapping(mapping, source=str(where), overrides=overrides)
         before = Study.from_mapping(past.study)
         grown = any(
             getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space", "confirm")
         )
         if past.winner and not grown:
-            return Outcome(past, run_directory, past.ended or "trials")
+            return Outcome(past, where, past.ended or "trials")
         begin = partial(take_up, study, directory, log, past)
-        return _session(study, run_directory, directory, begin, address, wait_for_nodes, views)
+        return _session(study, where, directory, begin, address, wait_for_nodes, watching)
 
 
 def confirm(
-    run_directory: Place,
+    run_directory: str | Place,
     top: int,
     seeds: int,
     *,
     address: str | None = None,
     wait_for_nodes: bool = False,
-    views: Sequence[View] = (),
+    views: Sequence[View] | None = None,
 ) -> Outcome:
     """Train the best configurations of a run that has come to its end again with new seeds, and choose the winner anew.
 
@@ -153,11 +190,11 @@ def confirm(
         UsageError: The search has not come to its end.
         The same as `resume`.
     """
-    past = open_run(run_directory)
+    past = open_run(place(run_directory) if isinstance(run_directory, str) else run_directory)
     if past.ended in _GOES_ON:
         raise UsageError(
-            f"the search of {str(run_directory)!r} must have come to its end, got "
-            f"{past.ended or 'none yet'}; first `digitsearch resume {run_directory}`"
+            f"the search of {str(run_directory)!r} must have come to its end, got {past.ended or 'none yet'}; first "
+            f"{to_resume(run_directory, past.study['workload'])}"
         )
     overrides = [f"confirm.top={top}", f"confirm.seeds={seeds}"]
     return resume(run_directory, overrides, address=address, wait_for_nodes=wait_for_nodes, views=views)
@@ -305,11 +342,22 @@ def _trained_again(planned: Confirmation, address: str | None, wait_for_nodes: b
 
 
 @contextmanager
-def _explained(run: Place) -> Iterator[None]:
+def _shown(views: Sequence[View] | None) -> Iterator[Sequence[View]]:
+    if views is not None:
+        yield views
+        return
+    from search.progress import Progress, console
+
+    with Progress(console(stderr=True)) as progress:
+        yield [progress]
+
+
+@contextmanager
+def _explained(run: Place, workload: str) -> Iterator[None]:
     try:
         yield
     except OSError as err:
         raise StudyFailed(
             f"{str(run)!r} and the folder for temporary files must stay readable and writable, got: {err}; what was "
-            f"reported before is kept: put that right, then `digitsearch resume {run}`"
+            f"reported before is kept: put that right, then {to_resume(run, workload)}"
         ) from err

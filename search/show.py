@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from cluster.connect import listed
 from results import Place, Run, Trial
 from search.progress import configuration, figure, time_left, valued, wall_s
+from search.references import is_of_program, to_resume
 
 if TYPE_CHECKING:
     from cluster.jobs import Job, Jobs
@@ -219,15 +220,29 @@ def _price_of_determinism(study: Any, planned: Any) -> str:
 
 def outcome(ended: Any) -> str:
     """The last lines of a search: what was found, where it lies, what to type next."""
+    if ended.reason == "user":
+        return found(ended)
+    run, directory, me = ended.run, ended.run_directory, program()
+    lines = [found(ended), "next:", *(f"  {me} {verb} {directory}" for verb in ("trials", "best", "report"))]
+    if run.has_printed:
+        lines.append(f"  {me} logs {directory}")
+    if "test_accuracy" in run.winner["metrics"]:
+        lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
+    return "\n".join(lines)
+
+
+def found(ended: Any) -> str:
+    """What a search found, and where it lies; or how it goes on."""
     run, directory = ended.run, ended.run_directory
     num_ended = run.count("finished", "stopped", "failed") - run.num_spared
     counts = ", ".join(f"{run.count(s)} {s}" for s in ("finished", "stopped", "failed", "interrupted") if run.count(s))
     planned = run.study["budget"]["trials"]
     spared = f"; {run.num_spared} of the stopped were not trained" if run.num_spared else ""
     head = f"{run.study['name']}: {num_ended} of {planned} trials in {run.searched_s:.0f} s ({counts}{spared})"
-    me = program()
     if ended.reason == "user":
-        return f"{head}\ninterrupted; go on with: {me} resume {directory}"
+        is_typed = not is_of_program(run.study["workload"])
+        how = f"{program()} resume {directory}" if is_typed else to_resume(directory, run.study["workload"])
+        return f"{head}\ninterrupted; go on with: {how}"
     metrics = run.winner["metrics"]
     lines = [head, f"ended by: {ended.reason}{_more_time(run, directory)}", *_reported_once(run)]
     members, role = run.winner["members"], "winner"
@@ -242,11 +257,6 @@ def outcome(ended: Any) -> str:
         f"model:  {directory / 'best'}",
         f"tables: {directory / 'trials.parquet'}, {directory / 'epochs.parquet'}",
     ]
-    lines += ["next:", f"  {me} trials {directory}", f"  {me} best {directory}", f"  {me} report {directory}"]
-    if run.has_printed:
-        lines.append(f"  {me} logs {directory}")
-    if "test_accuracy" in metrics:
-        lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
     return "\n".join(lines)
 
 

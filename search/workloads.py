@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.errors import StudyError, StudyFailed
 from search.interrupts import Signalled
 from search.origin import described
-from search.references import MAIN, look_up
+from search.references import is_of_program, look_up
 from spaces import DIGITS_PARAMETERS
 from trainables import Data, Train
 
@@ -44,8 +44,8 @@ def find(workload: str) -> Train:
 
 
 def unimportable(workload: str) -> Train | None:
-    """The function that a study names, if it is of the running program, or notebook: no other process can import it."""
-    return find(workload) if workload.startswith(f"{MAIN}:") else None
+    """The function that a study names, if it is the running program's: it is sent along to the trials."""
+    return find(workload) if is_of_program(workload) else None
 
 
 def _function(key: str, reference: str, *arguments: str) -> Any:

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from search import references
 from search.study.section import Section
+from spaces.errors import shown
 
 
 class DataSection(Section):
@@ -25,11 +26,16 @@ class DataSection(Section):
         return value
 
 
-def _reference(value: str) -> str:
+def _reference(value: object) -> object:
     if not references.is_reference(value):
         must = "must be a mapping like {dataset: mnist}, package.module:name or null"
-        raise PydanticCustomError("together", "{m}", {"m": f"data {must}, got {value!r}"})
+        held = "" if isinstance(value, str) else "; what a program has in memory it gives by a function: lambda: data"
+        raise PydanticCustomError("together", "{m}", {"m": f"data {must}, got {shown(value)}{held}"})
     return value
+
+
+def _kind(value: object) -> str:
+    return _NONE if value is None else _SECTION if isinstance(value, dict | DataSection) else _REFERENCE
 
 
 # A union says its members' names where it says where a mistake is; no key of a study is called so.
@@ -38,10 +44,10 @@ DataField = Annotated[
     Annotated[DataSection, Tag(_SECTION)]
     | Annotated[
         str,
-        AfterValidator(_reference),
+        BeforeValidator(_reference),
         WithJsonSchema({"type": "string", "pattern": f"^{references.PATTERN}$", "examples": ["mine:load"]}),
         Tag(_REFERENCE),
     ]
     | Annotated[None, Tag(_NONE)],
-    Discriminator(lambda value: _REFERENCE if isinstance(value, str) else _NONE if value is None else _SECTION),
+    Discriminator(_kind),
 ]

@@ -16,16 +16,17 @@ def built_in_studies() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in files("search").joinpath("studies").iterdir())
 
 
-def load_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
+def load_study(name_or_path: str, overrides: Sequence[str] | str = ()) -> Study:
     """Read a study file or a built-in study.
 
     Args:
         name_or_path: `quickstart`, say, or the path of a YAML file.
-        overrides: `budget.trials=5` and the like, applied before anything is checked.
+        overrides: `budget.trials=5` and the like, or one of them, applied before anything is checked.
 
     Raises:
         StudyError: It is not there, is no study, or an override names no key.
     """
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     source, text = _read(name_or_path)
     try:
         mapping = yaml_text.load(text)

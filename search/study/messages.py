@@ -30,6 +30,12 @@ _ELSEWHERE = {
     "space": ("config_space", "param_space", "parameters", "params", "search_space"),
     "workload": ("entrypoint", "function", "program", "script", "trainable"),
 }
+_LIKE = {
+    "budget": "like {trials: 30}",
+    "early_stop": "like {name: asha}, or {name: none}",
+    "objective": "like {metric: val_accuracy, mode: max}",
+    "sampler": "like {name: tpe}",
+}
 _MEMBERS = ("int", "float", "literal['auto']", *KINDS_OF_DATA, *KINDS_OF_OBJECTIVE, *_VARIANTS)
 
 
@@ -85,7 +91,7 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
         "less_than_equal": f"must be at most {context.get('le')}",
         "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "less_than": f"must be below {context.get('lt')}",
-        "model_type": "must be a mapping of keys to values",
+        "model_type": f"must be a mapping {_LIKE.get(key, 'of keys to values')}",
         "too_short": "must hold at least one",
         "finite_number": "must be a finite number",
         "string_pattern_mismatch": "must be like package.module:name",  # as space_from and foresee are

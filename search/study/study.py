@@ -1,9 +1,11 @@
 """One whole study: its sections, and what they ask of each other."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -23,6 +25,9 @@ from search.study.space import SpaceField, check_change, check_digits_space
 from search.suggest.samplers import refusal
 from spaces import NAMED, SpaceError
 from spaces.errors import shown
+
+# What may be a function itself, where a program makes a study.
+_FUNCTIONS = ("workload", "data", "foresee")
 
 
 class Failures(Section):
@@ -228,7 +233,8 @@ class Study(Section):
         """Check plain values.
 
         Args:
-            mapping: What a study file says, overrides and all; `workload` and `data` may be functions themselves.
+            mapping: What a study file says, overrides and all. A program's own may hold values of NumPy, tuples and
+                paths, and of `workload`, `data` and `foresee` functions themselves, of any kind.
             source: Whose values they are, for messages.
             text: The YAML that they were read from, for line numbers.
             overrides: What of it came from the command line, for messages.
@@ -238,8 +244,27 @@ class Study(Section):
         """
         if not isinstance(mapping, dict):
             raise StudyError(f"{source}: a study must be a mapping of keys to values, got {shown(mapping)}")
-        named = {key: references.of(mapping[key]) for key in ("workload", "data") if callable(mapping.get(key))}
+        if text is None:  # what was read has plain values only; of YAML's lists one may hold itself
+            mapping = {key: _given(key, value) for key, value in mapping.items()}
         try:
-            return cls.model_validate({**mapping, **named})
+            return cls.model_validate(mapping)
         except ValidationError as err:
             raise StudyError("\n".join(message(error, cls, source, text, overrides) for error in err.errors())) from err
+
+
+def _given(key: str, value: Any) -> Any:
+    if key in _FUNCTIONS and callable(value):
+        return references.of(value)
+    # Data in memory is refused, and may be long.
+    return value if key == "data" and not isinstance(value, Mapping) else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """What a program writes where a study file has plain values: the same as these. All else is as it was."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

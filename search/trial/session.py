@@ -436,8 +436,10 @@ def plain_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The metrics as Python's own numbers, with names that can be written.
 
     Raises:
-        TypeError: One is no number.
+        TypeError: They have no names, or one is no number.
     """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be numbers by their names, like {{'loss': 0.2}}, got {type(metrics).__name__}")
     return {_clean(name): _number(name, value) for name, value in metrics.items()}
 
 
