@@ -193,10 +193,10 @@ def valued(run: Run, values: Sequence[float]) -> str:
 
 
 def figure(value: float) -> str:
-    """A metric's value for people: 0.9871, 9322, 1.2e-05."""
-    if float(value).is_integer() and abs(value) >= 10:
+    """A metric's value for people: 0.9871, 9322, 1.2e-05, 1e+30."""
+    if float(value).is_integer() and 10 <= abs(value) < 1e16:
         return f"{value:.0f}"
-    return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.4f}"
+    return f"{value:.4g}" if abs(value) < 0.1 or abs(value) >= 1e16 else f"{value:.4f}"
 
 
 def time_left(run: Run, now: datetime | None = None) -> str:

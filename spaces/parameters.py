@@ -1,6 +1,7 @@
 """The three kinds of parameter. Each is a frozen value that checks itself when it is made."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,13 +13,31 @@ Value: TypeAlias = str | int | float | bool
 When: TypeAlias = Mapping[str, tuple[Value, ...]]
 
 
+# Beyond it a whole number is not everybody's: JSON and floating point have not all of them.
+_LARGEST = 2**53
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_range(kind: str, low: Any, high: Any, log: bool, step: Any) -> None:
     if not (_is_number(low) and _is_number(high)):
-        raise SpaceError(f"{kind} range needs two finite numbers [low, high], got [{low!r}, {high!r}]")
+        raise SpaceError(f"{kind} range needs two finite numbers [low, high], got {shown([low, high])}")
+    if kind == "int" and max(abs(low), abs(high)) > _LARGEST:
+        raise SpaceError(f"int range needs whole numbers up to 2**53, got {shown([low, high])}; use float")
+    if not math.isfinite(float(high) - float(low)):
+        raise SpaceError(f"{kind} range needs low and high that differ by a finite number, got {shown([low, high])}")
     if low >= high:
         raise SpaceError(f"{kind} range needs low < high, got low={low!r}, high={high!r}; swap or widen them")
     if not isinstance(log, bool):
@@ -57,6 +76,12 @@ class Choice:
         for option in self.options:
             if not isinstance(option, str | int | float | bool):
                 raise SpaceError(f"choice options must be text, numbers or true/false, got {shown(option)}")
+            if isinstance(option, str) and not _is_utf8(option):
+                raise SpaceError(f"choice options must be text that UTF-8 can write, got {shown(option)}")
+            if isinstance(option, float) and not math.isfinite(option):
+                raise SpaceError(f"choice options must be finite numbers, got {option!r}")
+            if isinstance(option, int) and abs(option) > _LARGEST:
+                raise SpaceError(f"choice options must be whole numbers up to 2**53, got {shown(option)}; write text")
         # True == 1 in Python: the type is part of what makes two options the same.
         if len({(type(option), option) for option in self.options}) < len(self.options):
             raise SpaceError(f"choice options must differ, got {shown(list(self.options))}; drop the repeated one")

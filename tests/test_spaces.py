@@ -95,6 +95,21 @@ def test_digits_covers_architecture_and_optimizer_conditionally() -> None:
         ({"a": {"int": [0.5, 9]}}, "a: int low must be a whole number, got 0.5; use float"),
         ({"a": {"float": ["0", 9]}}, "a: float range needs two finite numbers [low, high], got ['0', 9]"),
         ({"a": {"float": [0, float("inf")]}}, "a: float range needs two finite numbers [low, high], got [0, inf]"),
+        ({"a": {"float": [0, 10**400]}}, f"a: float range needs two finite numbers [low, high], got [0, 1{'0' * 75}…"),
+        (
+            {"a": {"float": [-1e308, 1e308]}},
+            "a: float range needs low and high that differ by a finite number, got [-1e+308, 1e+308]",
+        ),
+        (
+            {"a": {"int": [0, 2**53 + 1]}},
+            "a: int range needs whole numbers up to 2**53, got [0, 9007199254740993]; use float",
+        ),
+        ({"a": {"choice": [1, float("nan")]}}, "a: choice options must be finite numbers, got nan"),
+        (
+            {"a": {"choice": [2**60]}},
+            "a: choice options must be whole numbers up to 2**53, got 1152921504606846976; write text",
+        ),
+        ({"a": {"choice": ["\ud800"]}}, "a: choice options must be text that UTF-8 can write, got '\\ud800'"),
         ({"a": {"float": [1]}}, "a: float needs [low, high], got [1]"),
         ({"a": {"flaot": [0, 1]}}, "a: needs exactly one of choice, int, float, got flaot"),
         ({"a": {"int": [0, 1], "float": [0, 1]}}, "a: needs exactly one of choice, int, float, got int, float"),

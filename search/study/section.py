@@ -1,8 +1,10 @@
 """What all sections of a study file are, and how each complains of its values."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
@@ -37,6 +39,17 @@ def unknown(what: str, got: str, known: Sequence[str] | Mapping[str, object], el
     """The complaint about a name that is none of those, with the one that was meant, maybe, or one elsewhere."""
     meant = did_you_mean(got, known) or (f" (did you mean {elsewhere!r}?)" if elsewhere else "")
     return f"unknown {what} {got!r}; known: {', '.join(known)}{meant}"
+
+
+def plain(value: Any) -> Any:
+    """What a program writes where a study file has plain values: the same as these. All else is as it was."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def name_of(value: Any) -> str | None:

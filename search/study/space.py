@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from search import references
 from search.errors import StudyError
-from search.study.section import complaint, unknown
+from search.study.section import complaint, plain, unknown
 from spaces import DIGITS_PARAMETERS, NAMED, Choice, Float, Int, Space, SpaceError
 
 
@@ -31,7 +31,7 @@ def _space(value: object) -> Space:
 def _space_of_a_module(reference: str) -> Space:
     try:
         found = references.look_up("space", reference)
-        return found if isinstance(found, Space) else Space.from_mapping(found)
+        return found if isinstance(found, Space) else Space.from_mapping(plain(found))
     except StudyError as err:
         raise PydanticCustomError("together", "{m}", {"m": str(err)}) from err
     except SpaceError as err:

@@ -2,10 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -20,7 +18,7 @@ from search.study.messages import message, typed
 from search.study.objective import Constraint, Objective, ObjectiveField
 from search.study.resources import Resources
 from search.study.sampler import SamplerField, Tpe
-from search.study.section import Section, complaint, unknown
+from search.study.section import Section, complaint, plain, unknown
 from search.study.space import SpaceField, check_change, check_digits_space
 from search.suggest.samplers import refusal
 from spaces import NAMED, SpaceError
@@ -256,15 +254,4 @@ def _given(key: str, value: Any) -> Any:
     if key in _FUNCTIONS and callable(value):
         return references.of(value)
     # Data in memory is refused, and may be long.
-    return value if key == "data" and not isinstance(value, Mapping) else _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """What a program writes where a study file has plain values: the same as these. All else is as it was."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return value if key == "data" and not isinstance(value, Mapping) else plain(value)
