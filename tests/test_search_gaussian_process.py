@@ -108,3 +108,11 @@ def test_it_knows_how_good_it_can_be_and_that_it_is_not_there_yet() -> None:
     for _ in range(25):
         known = [*known, dict(chosen([one for one in candidates if one not in known], known))]
     assert max(map(worth, known)) == max(map(worth, candidates))
+
+
+def test_many_candidates_are_weighed_in_parts_as_they_are_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, candidates = drawn(30), drawn(100, 1)
+    process = GaussianProcess(known, [worth(config) for config in known], [], SPACE)
+    at_once = process.improvements(candidates)
+    monkeypatch.setattr("search.suggest.gaussian_process._MOST_DIFFERENCES", 7 * process._at.size)
+    assert process.improvements(candidates) == pytest.approx(at_once, abs=2e-6)

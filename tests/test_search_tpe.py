@@ -150,6 +150,21 @@ def test_what_is_expected_is_asked_in_two_ways_by_turns(monkeypatch: pytest.Monk
     assert asked == [number // 3 % 2 == 1 for number in NEIGHBOURS]
 
 
+def test_of_very_many_neighbours_some_compete(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+
+    class Counting(GaussianProcess):
+        def improvements(self, candidates: Sequence[Mapping[str, Any]], *, of_outcome: bool = False) -> Any:
+            looked_at.append(len(candidates))
+            return super().improvements(candidates, of_outcome=of_outcome)
+
+    monkeypatch.setattr("search.suggest.tpe.GaussianProcess", Counting)
+    monkeypatch.setattr("search.suggest.tpe._MOST_NEIGHBOURS", 50)
+    searched(lambda trial: sum(trial.suggest_float(f"x{number}", 0.0, 1.0) for number in range(20)))
+    # Not the 600 neighbours of the best ten: with mixtures, what was drawn, and the moves of the three most promising.
+    assert 50 < max(looked_at) < 300
+
+
 def test_zero_is_never() -> None:
     never, every_third = ([t.params for t in searched(mixed, neighbour_every=every)] for every in (0, 3))
     assert never[:STARTUP] == every_third[:STARTUP] and never != every_third

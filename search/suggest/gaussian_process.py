@@ -20,6 +20,8 @@ _LEAST_SCALE, _MOST_SCALE = 0.05, 20.0
 _LEAST_NOISE, _MOST_NOISE = 1e-3, 1.0
 _SWEEPS = 2
 _TINY = 1e-300
+# Held at a time, of each parameter from each known place to each candidate: 64 MB.
+_MOST_DIFFERENCES = 8_000_000
 
 
 class GaussianProcess:
@@ -92,8 +94,10 @@ class GaussianProcess:
 
     def _expected(self, at: Floats) -> tuple[Floats, Floats]:
         """Mean and variance of the process at some places, (N,) each."""
-        across = _kernel(_differences(self._at, at, self._is_choice), self._scales)
-        towards = np.linalg.solve(self._root, across)
+        at_once = max(_MOST_DIFFERENCES // self._at.size, 1)
+        parts = [at[first : first + at_once] for first in range(0, len(at), at_once)]
+        across = [_kernel(_differences(self._at, part, self._is_choice), self._scales) for part in parts]
+        towards = np.linalg.solve(self._root, np.concatenate(across, axis=1))
         left = np.maximum(1 - (towards**2).sum(axis=0), 1e-9)
         return towards.T @ self._whitened, self._variance * left
 
@@ -111,12 +115,10 @@ def _one_thread() -> Any:
 
 def _places(configs: Sequence[Mapping[str, Any]], space: Mapping[str, BaseDistribution]) -> Floats:
     """Where configurations lie, (N, parameters): a choice's number, else in [0, 1]; nan for what does not apply."""
-    places = np.full((len(configs), len(space)), np.nan)
+    places = np.empty((len(configs), len(space)))
     for column, (name, distribution) in enumerate(space.items()):
         to_place = _placed(distribution)
-        for row, config in enumerate(configs):
-            if name in config:
-                places[row, column] = to_place(config[name])
+        places[:, column] = [to_place(config[name]) if name in config else np.nan for config in configs]
     return places
 
 
@@ -132,8 +134,11 @@ def _placed(distribution: Any) -> Any:
 def _differences(rows: Floats, columns: Floats, is_choice: NDArray[np.bool_]) -> Floats:
     """Squared differences, (parameters, rows, columns); 1 between choices, and where only one of two has a value."""
     one, other = rows.T[:, :, None], columns.T[:, None, :]
-    gap = np.where(is_choice[:, None, None], (one != other).astype(float), (one - other) ** 2)
+    gap: Floats = (one - other) ** 2
+    gap[is_choice] = one[is_choice] != other[is_choice]
     has_one, has_other = ~np.isnan(one), ~np.isnan(other)
+    if has_one.all() and has_other.all():
+        return gap
     return np.where(has_one & has_other, gap, (has_one != has_other).astype(float))
 
 

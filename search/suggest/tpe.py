@@ -19,6 +19,8 @@ from search.suggest.seen import Reports, Seen, seen
 _MOST_DRAWS = 10
 # Whose neighbours are looked at.
 _BEST = 10
+# Of a space with hundreds of parameters, or a choice of thousands, not all neighbours: each takes its time and memory.
+_MOST_NEIGHBOURS = 2000
 # The cost of what promises most grows with the cube: it is told of the best and of the latest, half and half.
 _MOST = 100
 # How much objectives count that do not decide (Knowles 2006).
@@ -150,16 +152,21 @@ class FreshTPESampler(TPESampler):
     ) -> list[dict[str, Any]]:
         """The best with one value exchanged, and mixed by twos; each once, none that is known if no real one is moved.
 
+        Of very many exchanges some, drawn evenly.
+
         What does not apply to one is as drawn. Where no value can be exchanged, nothing is mixed either.
         """
         wholes = [{name: trial.params.get(name, value) for name, value in drawn.items()} for trial in best]
-        near = [
-            {**whole, name: value}
+        exchanged = [
+            (whole, name, value)
             for trial, whole in zip(best, wholes, strict=True)
             for name, distribution in search_space.items()
             if name in trial.params and (name in reals or not _is_real(distribution))
             for value in _others(distribution, whole[name], chance)
         ]
+        if len(exchanged) > _MOST_NEIGHBOURS:
+            exchanged = chance.sample(exchanged, _MOST_NEIGHBOURS)
+        near = [{**whole, name: value} for whole, name, value in exchanged]
         if near:
             near += [
                 {name: chance.choice((one[name], other[name])) for name in drawn}
