@@ -247,21 +247,32 @@ class _Bridge:
         )
 
     def warn_if_starved(self) -> None:
-        """Say, once, that trials seem to wait for what can't begin."""
-        if self._is_starved or not self._assignments or time.monotonic() < self._heard_at + _SILENCE_S:
+        """Say, once, that trials seem to wait for what can't begin, or can't begin themselves."""
+        if self._is_starved or time.monotonic() < self._heard_at + _SILENCE_S:
             return
         self._heard_at = time.monotonic()  # looked at again when as much time has gone by
-        count = starvation.num_waiting()
-        if count:
+        if why := self._starved():
             self._is_starved = True
-            warnings.warn(
-                f"no trial has reported for {_SILENCE_S:.0f} s, and the cluster has {count} Ray tasks or actors and no "
-                "room for them; if the trials have started them, they wait for ever: leave room by a lower "
-                "resources.concurrent, and start them with scheduling_strategy='SPREAD', since what a trial holds is "
-                "full; or with num_cpus=0",
-                category=RunWarning,
-                stacklevel=1,
+            warnings.warn(why, category=RunWarning, stacklevel=1)
+
+    def _starved(self) -> str | None:
+        if not self._assignments:
+            # One more slot than fits waits anyway.
+            if not self._waiting or self._actors or starvation.num_groups_waiting() < len(self._waiting):
+                return None
+            return (
+                f"no trial could begin for {_SILENCE_S:.0f} s: others hold what the cluster has; the search goes on "
+                "when there is room, and its wall budget runs (`ray status` tells more)"
             )
+        count = starvation.num_waiting()
+        if not count:
+            return None
+        return (
+            f"no trial has reported for {_SILENCE_S:.0f} s, and the cluster has {count} Ray tasks or actors and no "
+            "room for them; if the trials have started them, they wait for ever: leave room by a lower "
+            "resources.concurrent, and start them with scheduling_strategy='SPREAD', since what a trial holds is "
+            "full; or with num_cpus=0"
+        )
 
     def result(self, slot: str, result: Mapping[str, Any]) -> bool:
         """Take in what a slot's actor gave, and say whether the slot has nothing more to do."""

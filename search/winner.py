@@ -108,6 +108,11 @@ def why_none(run: Run) -> str:
         if any(trial.log_tail for trial in ended):
             why += "; digitsearch logs shows what they printed"
         return why
+    if not any(trial.state for trial in run.trials.values()):
+        return (
+            f"no trial had begun when {run.ended} ended the search, as where others hold what the cluster has; resume "
+            "when there is room, with more budget.wall"
+        )
     return (
         f"no trial had the whole budget of epochs: {stopped} were stopped or cut off, {failed} failed; resume with "
         "more budget.trials or budget.wall (what it cut off goes on), or begin anew with fewer early_stop.max_epochs"

@@ -18,15 +18,17 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import ray
 import torch
 from ray import tune
+from ray.util.placement_group import placement_group, remove_placement_group
 from safetensors.torch import save_file
 
 from cluster.errors import ClusterError
 from results import EventLog, Run, RunError, open_run
 from results.errors import RunWarning
 from results.events import log_path
-from search import Outcome, dispatch, resume, run
+from search import NoTrialSucceeded, Outcome, dispatch, resume, run
 from search.interrupts import Interrupts
 from search.optuna_view import optuna_study
 from search.trial.session import save_in
@@ -212,6 +214,25 @@ def test_trials_that_wait_for_tasks_of_their_own_are_told_of(
     assert frame["state"].tolist() == ["finished", "finished", "interrupted"]
     (said,) = [str(one.message) for one in recwarn if one.category is RunWarning]
     assert said.startswith("no trial has reported for 2 s, and the cluster has 1 Ray tasks or actors and no room for")
+
+
+def test_a_search_that_finds_no_room_says_so(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(dispatch, "_SILENCE_S", 1.0)
+    held = placement_group([{"CPU": 1}] * int(ray.cluster_resources()["CPU"]))
+    assert held.wait(30)
+    study = made(tmp_path, "sleeps", budget={"trials": 2, "wall": "4s"})
+    try:
+        with pytest.raises(
+            NoTrialSucceeded, match=r"^no trial had begun when wall ended the search, as where others hold"
+        ):
+            run(study)
+    finally:
+        remove_placement_group(held)
+    (said,) = [str(one.message) for one in recwarn if one.category is RunWarning]
+    assert said.startswith("no trial could begin for 1 s: others hold what the cluster has; the search goes on when")
+    assert resume(study.run_directory, "budget={trials: 2, wall: 2m}").run.count("finished") == 2
 
 
 @pytest.mark.parametrize("lacks", ["this project", "the function"])
