@@ -1,4 +1,4 @@
-"""What a cluster has no room for: a trial's own tasks, for which it may wait for ever; a trial, while others hold all."""
+"""What a cluster has no room for: a trial's tasks, for which it may wait for ever; a trial, while others hold all."""
 
 from contextlib import suppress
 from typing import Any
