@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
 from cluster.imports import as_if_missing, import_meanwhile, no_collection
-from cluster.ray_internals import deaths_unsaid, fewer_processes, latest_started
+from cluster.ray_internals import deaths_unsaid, fewer_processes, latest_started, own_handler
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
 # trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
@@ -162,6 +162,7 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
     try:
         with ExitStack() as stack:
             stack.enter_context(no_collection())
+            stack.enter_context(own_handler())
             if address == "local":
                 stack.enter_context(as_if_missing(_FOR_THE_DASHBOARD))
                 stack.enter_context(fewer_processes())
@@ -183,7 +184,7 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
             "type the same again (digitsearch doctor looks for other reasons)"
         ) from err
     if threading.current_thread() is threading.main_thread() and handler is not None:
-        signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own in its place.
+        signal.signal(signal.SIGTERM, handler)  # should a Ray of another version have put one of its own in its place
     if address != "local":
         _warn_if_open(ray.get_runtime_context().gcs_address)
     with deaths_unsaid():

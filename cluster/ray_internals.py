@@ -43,6 +43,19 @@ def _without_agent(command: Callable[..., list[str]]) -> Callable[..., list[str]
 
 
 @contextmanager
+def own_handler() -> Iterator[None]:
+    """Have Ray leave, in this block, the handler of SIGTERM that this process has.
+
+    Its own ends the process from wherever the signal comes; where that is in logging, say, what is imported in another
+    thread meanwhile waits for ever for logging's lock, and the process for that thread.
+    """
+    from ray._private import utils
+
+    with _replaced(utils, {"set_sigterm_handler": lambda handler: None}):
+        yield
+
+
+@contextmanager
 def deaths_unsaid() -> Iterator[None]:
     """Have Ray print nothing, in this block, of a process that has died: the search says what becomes of its trial."""
     from ray._private import worker

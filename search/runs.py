@@ -241,13 +241,16 @@ def _session(
         # Ray takes seconds to start, most of them waiting.
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
 
+        # An exit out of Ray's import, or its start, may leave a lock that whoever loads data beside it then waits for. A
+        # cluster that is half started may take this process along, or keep it; one to be joined may take its time.
+        interrupts.request_with(lambda: None)
+
         def go_on() -> None:
             interrupts.heed()
+            if meant(address) != "local":
+                interrupts.request_with(None)
             if wait([loading], timeout=_AT_ONCE_S).done:
                 loading.result()
-            if meant(address) == "local":
-                # A cluster that is half started, where an exit leaves it, may take this process along, or keep it.
-                interrupts.request_with(lambda: None)
 
         cluster = stack.enter_context(
             connected(

@@ -1,5 +1,6 @@
 """Where a study is read from: a file or a name, and what was typed besides."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +10,9 @@ from search import references, yaml_text
 from search.errors import StudyError
 from search.study.study import Study
 from spaces.errors import did_you_mean, shown
+
+# Of a file's name; a study's is for folders, in shared storage too.
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def built_in_studies() -> list[str]:
@@ -35,7 +39,8 @@ def load_study(name_or_path: str, overrides: Sequence[str] | str = ()) -> Study:
     mapping = {} if mapping is None else mapping
     if not isinstance(mapping, dict):
         raise StudyError(f"{source}: a study must be a mapping of keys to values, got {shown(mapping)}")
-    mapping.setdefault("name", Path(name_or_path).name.removesuffix(".yaml").removesuffix(".yml"))
+    stem = Path(name_or_path).name.removesuffix(".yaml").removesuffix(".yml")
+    mapping.setdefault("name", _NOT_IN_NAMES.sub("-", stem).strip("-.") or "study")
     return Study.from_mapping(overridden(mapping, overrides), source=source, text=text, overrides=overrides)
 
 
