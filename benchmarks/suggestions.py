@@ -28,7 +28,7 @@ def _ours(size: Size, repeat: int) -> list[Figure]:
         ours.searched(study, _SLOTS)
         os.environ[workloads.SLEEP_VARIABLE] = _SLEEP_S  # seen by the processes of the second cluster
         with ours.cluster(_SLOTS):
-            resume(study.run_directory, [f"budget.trials={num_before + num_asleep}"])
+            resume(study.run_directory, f"budget.trials={num_before + num_asleep}", views=())
         events = list(read_events(study.run_directory))
     waits_ms = [1000 * wait_s for wait_s in waits(events, num_before)][_NUM_WARM_UP:]
     return [

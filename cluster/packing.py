@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,15 @@ def check_size(folder: Path) -> tuple[int, int]:
     """The number of files and of bytes, before compression, that a folder comes to.
 
     Raises:
-        ClusterError: It is too much to be sent; the largest files are named.
+        ClusterError: It is too much to be sent, and the largest files are named; or it holds a pipe, which Ray would
+            read for ever.
     """
-    sizes = {path: path.lstat().st_size for path in files_sent(folder)}
+    found = {path: path.lstat() for path in files_sent(folder)}
+    for path, about in found.items():
+        if stat.S_ISFIFO(about.st_mode):
+            must = "the folder that a job is sent must hold no pipe"
+            raise ClusterError(f"{must}, got {str(path)!r}; name it in .rayignore")
+    sizes = {path: about.st_size for path, about in found.items()}
     total = sum(sizes.values())
     if total >= _MOST_BYTES:
         largest = sorted(sizes, key=lambda path: sizes[path], reverse=True)[:_NUM_NAMED]

@@ -241,8 +241,8 @@ def _session(
         # Ray takes seconds to start, most of them waiting.
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
 
-        # An exit out of Ray's import, or its start, may leave a lock that whoever loads data beside it then waits for. A
-        # cluster that is half started may take this process along, or keep it; one to be joined may take its time.
+        # An exit out of Ray's import, or start, may leave a lock that whoever loads data beside it then waits for; a
+        # cluster half started may take this process along, or keep it. One to be joined may take its time.
         interrupts.request_with(lambda: None)
 
         def go_on() -> None:

@@ -91,6 +91,13 @@ def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(
         packing.check_size(tmp_path)
 
 
+def test_a_pipe_in_the_folder_is_refused_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events")
+    message = f"the folder that a job is sent must hold no pipe, got '{tmp_path / 'events'}'; name it in .rayignore"
+    with pytest.raises(ClusterError, match=f"^{re.escape(message)}$"):
+        packing.check_size(tmp_path)
+
+
 def test_a_study_that_would_not_be_sent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

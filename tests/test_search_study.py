@@ -236,6 +236,15 @@ def test_a_broken_study_file_is_refused_by_key_and_line(text: str, message: str,
     assert complaint(text, tmp_path) == message
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("mine.yaml", "mine"), ("my study (2).yml", "my-study-2"), ("größe.v2.yaml", "gr-e.v2"), ("..yaml", "study")],
+)
+def test_a_study_without_a_name_is_called_as_its_file(file: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text("budget: {trials: 1}\n")
+    assert load_study(str(tmp_path / file)).name == name
+
+
 def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     found = complaint("budget: {trials: 0}\nsampler: {seed: x}\n", tmp_path)
     assert found.splitlines() == [
