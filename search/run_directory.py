@@ -52,12 +52,19 @@ def open_log(run: Place, directory: Path) -> EventLog:
 
 
 def named(study: Study) -> Study:
-    """A study that was given no name, as a program may, by the first one that is free: study, study-2, …"""
+    """A study that was given no name, as a program may, by the first one that is free: study, study-2, …
+
+    Raises:
+        UsageError: Where its runs lie can't be looked into.
+    """
     if "name" in study.model_fields_set:
         return study
     names = (study.name if number == 1 else f"{study.name}-{number}" for number in count(1))
     each = (study.model_copy(update={"name": name}) for name in names)
-    return next(study for study in each if not _is_there(study.run_directory))
+    try:
+        return next(study for study in each if not _is_there(study.run_directory))
+    except OSError as err:
+        raise _unwritable(study.run_directory, err) from err
 
 
 def _is_there(run: Place) -> bool:
