@@ -94,7 +94,8 @@ class Progress:
             f"best {_best_text(run)}",
             time_left(run),
         )
-        return Group(head, _running(run)) if run.count("running") else head
+        is_any_running = any(trial.state == "running" for trial in list(run.trials.values()))
+        return Group(head, _running(run)) if is_any_running else head
 
 
 class _Cell:

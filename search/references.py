@@ -46,7 +46,7 @@ def _said_name(function: Any) -> str:
     """`inner` of a function within another one, `lambda`, `Model` of an instance that can be called."""
     function = getattr(function, "func", function)  # what a partial calls
     name = getattr(function, "__qualname__", None) or type(function).__name__
-    return re.sub(r"\W", "", name.rpartition(".")[2])
+    return re.sub(r"[^A-Za-z0-9_]", "", name.rpartition(".")[2]).lstrip("0123456789") or "function"
 
 
 def is_of_program(reference: str) -> bool:

@@ -60,6 +60,7 @@ def within() -> Callable[..., Any]:
         (functools.partial(write_workload, Path()), "write_workload"),
         (Model().train, "train"),
         (Model(), "Model"),
+        (type("Größe", (Model,), {})(), "Gre"),
         (wrapped(write_workload), "write_workload"),  # it says that it is the one that it calls, and is not
     ],
 )

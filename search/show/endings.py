@@ -34,6 +34,8 @@ def found(ended: Any) -> str:
         is_typed = not is_of_program(run.study["workload"])
         how = f"{program()} resume {directory}" if is_typed else to_resume(directory, run.study["workload"])
         return f"{head}\ninterrupted; go on with: {how}"
+    if run.winner is None:  # what confirms another run has none of its own
+        return head
     metrics = run.winner["metrics"]
     lines = [head, f"ended by: {ended.reason}{_more_time(run, directory)}", *_reported_once(run)]
     members, role = run.winner["members"], "winner"
