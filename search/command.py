@@ -293,20 +293,19 @@ def watch(run_directory: RunOrJobArgument, address: DashboardOption = None, verb
     from cluster import jobs
     from results.follow import Follower
     from search import show
-    from search.progress import Progress, so_far_line
-    from search.progress import console as console_of
+    from search.progress import Progress, console, so_far_line
     from search.runs import outcome_of
 
     if _is_job(run_directory, address):
         _followed(jobs.jobs_at(address), str(run_directory))
         return
     follower = Follower(run_directory)
-    console = console_of()
+    screen = console()
     if not follower.is_over():
         if follower.is_driven() is None:
             typer.echo(f"{run_directory}: its driver is on another machine, and can't be seen from here", err=True)
-        console.print(so_far_line(follower.run))
-    with Progress(console, follower.run, verbose=verbose) as progress:
+        screen.print(so_far_line(follower.run))
+    with Progress(screen, follower.run, verbose=verbose) as progress:
         for event in follower.until_over():
             progress(follower.run, event)
     outcome = outcome_of(follower.run, run_directory)

@@ -1,4 +1,4 @@
-"""A search as it goes on: a live picture in a terminal, a line for each ended trial elsewhere."""
+"""A search as it goes on: a live picture in a terminal or a notebook, a line for each ended trial elsewhere."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,14 +17,13 @@ from results import Event, Run, Trial
 from search.printed import Printed
 from search.suggest import warm_start
 
+# Between two pictures in a notebook's cell, each of them a message to its page.
+_FRAME_S = 0.5
+
 
 def console(*, stderr: bool = False) -> Console:
     """Where a search is shown. What trials say is shown as it is: [red] in an error is no colour."""
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
-
-
-# Between two pictures in a notebook's cell, each of them a message to its page.
-_FRAME_S = 0.5
 
 
 class Progress:

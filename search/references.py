@@ -33,7 +33,9 @@ def of(function: Any) -> str:
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     reference = f"{module}:{name}"
-    if is_reference(reference) and getattr(sys.modules.get(str(module)), str(name), None) is function:
+    is_there = is_reference(reference) and getattr(sys.modules.get(str(module)), str(name), None) is function
+    # A closure of the same name that was handed over before keeps it.
+    if is_there and not (is_of_program(reference) and name in _handed_over):
         return reference
     name = _said_name(function)
     names = (name if number == 1 else f"{name}_{number}" for number in count(1))

@@ -77,6 +77,16 @@ def test_two_functions_of_one_name_are_two() -> None:
     assert [references.look_up("workload", name) for name in names] == each
 
 
+def test_a_function_of_the_program_is_not_taken_for_a_closure_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    closure, of_the_program = within(), within()
+    of_the_program.__module__, of_the_program.__qualname__ = "__main__", "only_here"
+    closure.__qualname__ = "within.<locals>.only_here"
+    names = [references.of(closure)]
+    monkeypatch.setattr("__main__.only_here", of_the_program, raising=False)
+    names.append(references.of(of_the_program))
+    assert [references.look_up("workload", name) for name in names] == [closure, of_the_program]
+
+
 def test_a_programs_values_are_as_good_as_a_files(tmp_path: Path) -> None:
     given = {
         **SMALL,
