@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,23 @@ def test_a_failure_is_the_last_report(how: str, kind: str, message: str, tmp_pat
     report = begun(fails_in_its_own_way, tmp_path, {"how": how}).next()
     assert report["done"] and report["failure"]["kind"] == kind
     assert report["failure"]["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("report", "got"),
+    [
+        (lambda trial: trial.report(score=0.9), "report(score=…)"),
+        (lambda trial: trial.report({"score": 0.9}, 1), "report(dict, int)"),
+        (lambda trial: trial.report({"score": 0.9}, step=1), "report(dict, step=…)"),
+        (lambda trial: trial.report(), "report()"),
+    ],
+)
+def test_a_report_as_other_libraries_have_it_is_told_how_it_is_here(
+    report: Callable[[Trial], None], got: str, tmp_path: Path
+) -> None:
+    failure = begun(lambda config, trial: report(trial), tmp_path, {}).next()["failure"]
+    assert failure["message"].startswith("TypeError: an epoch must be reported like trial.report({'loss': 0.2}), ")
+    assert f"; got {got} (test_search_session.py, line " in failure["message"]
 
 
 def test_more_memory_than_there_is_is_a_kind_of_its_own(tmp_path: Path) -> None:

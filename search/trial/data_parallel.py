@@ -198,7 +198,7 @@ class _Crew:
             yield said["node"]
             save = self._fetch if said["can_save"] else None
             # The session's own report takes the time too: a message's way is no part of an epoch.
-            trial.report(said["metrics"], save, said["epoch_s"])  # type: ignore[call-arg]
+            trial.report(said["metrics"], save, epoch_s=said["epoch_s"])  # type: ignore[call-arg]
             self._answer("go on")
         self.is_as_it_began = said["ended"] == "as it began"
 

@@ -1,6 +1,7 @@
 """A training function on one side, someone who asks for its next report on the other, in one process."""
 
 import errno
+import inspect
 import math
 import os
 import queue
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,13 +134,35 @@ class Terms:
             device="cuda" if self.gpu else "cpu",
             num_threads=self.num_threads,
             max_epochs=self.max_epochs,
-            report=report,
+            report=_told_how(report),
             epoch=int(assignment["epoch"]),
             checkpoint=checkpoint,
             precision=self.precision,
             rank=rank or 0,
             num_workers=1 if rank is None else self.num_workers,
         )
+
+
+def _told_how(report: Report) -> Report:
+    """`report`; called as other libraries' is, it says how it is to be called."""
+    signature = inspect.signature(report)
+
+    @wraps(report)
+    def checked(*args: Any, **kwargs: Any) -> None:
+        try:
+            save = signature.bind(*args, **kwargs).arguments.get("save")
+            is_so = save is None or callable(save)
+        except TypeError:
+            is_so = False
+        if not is_so:
+            got = [*(type(value).__name__ for value in args), *(f"{name}=…" for name in kwargs)]
+            raise TypeError(
+                "an epoch must be reported like trial.report({'loss': 0.2}), or with save=, a function that is given a "
+                f"folder; epochs count themselves; got report({', '.join(got)})"
+            )
+        report(*args, **kwargs)
+
+    return checked
 
 
 class Unwind(BaseException):
@@ -255,7 +279,7 @@ class Session:
         self._all_published()
         self._reports.put(last)
 
-    def _report(self, metrics: Mapping[str, float], save: Save | None = None, epoch_s: float | None = None) -> None:
+    def _report(self, metrics: Mapping[str, float], save: Save | None = None, *, epoch_s: float | None = None) -> None:
         self._unwind_if_stopped()
         epoch_s = time.perf_counter() - self._resumed_at if epoch_s is None else epoch_s
         self._epoch += 1
