@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -28,6 +29,8 @@ Event: TypeAlias = dict[str, Any]
 SCHEMA = 1
 _SYNC_EVERY_S = 1.0
 _FILE = Path("events") / "log.jsonl"
+# Of a folder with very many files, so many tell whether it has runs.
+_MOST_LOOKED_AT = 1000
 # Who follows a run has its lock for microseconds, now and then: a driver tries more than once.
 _PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 
@@ -243,10 +246,19 @@ def log_there(run_directory: Path) -> Path:
     path = log_path(run_directory)
     _refuse_links(path)
     if not path.is_file():
-        raise RunError(
-            f"{str(run_directory)!r} is not a run directory: it has no {_FILE}; name one, like runs/quickstart"
-        )
+        meant = _meant(run_directory)
+        like = f"did you mean {meant}?" if meant else "name one, like runs/quickstart"
+        raise RunError(f"{str(run_directory)!r} is not a run directory: it has no {_FILE}; {like}")
     return path
+
+
+def _meant(path: Path) -> Path | None:
+    """The run directory that a path lies in, or that is called so, or the only one in it."""
+    near = [*list(path.parents)[:2], *(Path("runs") / name for name in (path.name, path.stem))]
+    with suppress(OSError):
+        inside = [folder for folder in islice(path.iterdir(), _MOST_LOOKED_AT) if (folder / _FILE).is_file()]
+        near += inside if len(inside) == 1 else []
+    return next((folder for folder in near if (folder / _FILE).is_file()), None)
 
 
 def _parsed_lines(file: BinaryIO, name: str) -> Iterator[Event]:

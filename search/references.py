@@ -2,7 +2,9 @@
 
 import importlib
 import re
+import shlex
 import sys
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -56,11 +58,14 @@ def is_of_program(reference: str) -> bool:
     return reference.startswith(f"{MAIN}:")
 
 
-def to_resume(run_directory: object, workload: str) -> str:
-    """What to type, or to call, so that a run of this workload goes on."""
+def to_resume(run_directory: object, workload: str, changes: Mapping[str, str] | None = None) -> str:
+    """What to type, or to call, so that a run of this workload goes on, with other values of some keys or without."""
+    overrides = [f"{key}={value}" for key, value in (changes or {}).items()]
     if not is_of_program(workload):
-        return f"`digitsearch resume {run_directory}`"
-    return f"`resume({str(run_directory)!r})` in the program that began it"
+        typed = "".join(f" --set {shlex.quote(override)}" for override in overrides)
+        return f"`digitsearch resume {run_directory}{typed}`"
+    given = f", {overrides}" if overrides else ""
+    return f"`resume({str(run_directory)!r}{given})` in the program that began it"
 
 
 def look_up(key: str, reference: str, what: str = "name") -> Any:

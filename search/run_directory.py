@@ -10,16 +10,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from results import Event, EventLog, Place, Run, RunError, Storage, StorageError, stored_log
+from results import Event, EventLog, Place, Run, RunError, Storage, StorageError, open_run, stored_log
 from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
-from search import environment, references
-from search.errors import UsageError
-from search.study import Study
+from search import environment, references, yaml_text
+from search.errors import StudyError, UsageError
+from search.study import MAY_CHANGE, Study, changes, may_change
 from search.suggest import samplers
 from spaces import Choice, Int, Parameter, SpaceError
 
 _TRIED = "events/can-be-written"
+_STUDY = "study.yaml"
 
 
 @contextmanager
@@ -92,8 +93,50 @@ def _taken(study: Study) -> UsageError:
     another = f"{study.name}-2"
     if not references.is_of_program(study.workload):
         another = f"--set name={another}"
-    how = references.to_resume(run, study.workload)
-    return UsageError(f"{str(run)!r} is there already; go on with {how}, or give this run another name: {another}")
+    try:
+        begun = open_run(run).study
+        different = changes(begun, study.to_mapping())
+        if study.budget.trials < begun["budget"]["trials"]:  # it has been grown: a run does not shrink
+            different.pop("budget.trials")
+    except (OSError, RunError):  # it can't be read, and may be something else
+        different = {}
+    fixed = [key for key in different if not may_change(key)]
+    how = references.to_resume(run, study.workload, {} if fixed else different)
+    of_another = f", of a study with another {fixed[0]}" if fixed else ""
+    return UsageError(
+        f"{str(run)!r} is there already{of_another}; go on with {how}, or give this run another name: {another}"
+    )
+
+
+def check_unedited(study: Study, run: Place, directory: Path, past: Run) -> None:
+    """Raise StudyError if somebody has written into the study file of a run, which goes by its log.
+
+    Args:
+        study: With which it is to go on: a file that says just this is not what keeps it from that.
+        run: Where it lies.
+        directory: Its working copy.
+        past: As its log tells it.
+    """
+    path = directory / _STUDY
+    try:
+        written = yaml_text.load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (StudyError, UnicodeDecodeError):
+        written = None
+    if written in [yaml_text.load(yaml_text.dump(known)) for known in (past.study, study.to_mapping())]:
+        return
+    known = changes(past.study, written) if isinstance(written, dict) else {}
+    fixed = [key for key in known if not may_change(key)]
+    if fixed:
+        how = f"{fixed[0]} must stay as it was, change {MAY_CHANGE}, or run a study of another name"
+    elif known:
+        how = f"type {references.to_resume(run, past.study['workload'], known)}"
+    else:
+        how = "change it with --set"
+    raise StudyError(
+        f"{str(run / _STUDY)!r} was edited, and a run goes on by its log: {how}; delete the file to go on as it was"
+    )
 
 
 def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]] = ()) -> tuple[EventLog, Run, Event]:
@@ -138,9 +181,10 @@ def take_up(study: Study, directory: Path, log: EventLog, past: Run) -> tuple[Ev
     Trials that lie outside of a changed space are set aside: they stay in the tables, and count for nothing else.
     """
     aside = [trial.number for trial in past.trials.values() if not _fits(study, dict(trial.config))]
+    # Before the log tells of it: a process that dies in between leaves a file that says what it was told.
+    _write_about(study, directory)
     event = log.append("study_resumed", study=study.to_mapping(), parameters=_columns(study), set_aside=aside)
     past.apply(event)
-    _write_about(study, directory)
     return log, past, event
 
 
@@ -153,7 +197,7 @@ def _fits(study: Study, config: dict[str, object]) -> bool:
 
 
 def _write_about(study: Study, directory: Path) -> None:
-    _write_whole(directory / "study.yaml", study.to_yaml())
+    _write_whole(directory / _STUDY, study.to_yaml())
     about = environment.describe({**study.sampler.model_dump(), **samplers.arguments(study.sampler)})
     _write_whole(directory / "environment.json", json.dumps(about, indent=2) + "\n")
 

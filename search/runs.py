@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run, place
 from search.confirm import Confirmation, confirmation, confirmed
-from search.errors import NoTrialSucceeded, StudyError, StudyFailed, UsageError
+from search.errors import NoTrialSucceeded, StudyFailed, UsageError
 from search.interrupts import Interrupts
 from search.references import to_resume
-from search.run_directory import check_new, create, named, open_log, take_up, working_copy
-from search.study import DataSection, Study, load_study, overridden
+from search.run_directory import check_new, check_unedited, create, named, open_log, take_up, working_copy
+from search.study import DataSection, Study, check_may_change, load_study, overridden
 from search.suggest import samplers, warm_start
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def resume(
     where = place(run_directory) if isinstance(run_directory, str) else run_directory
     overrides = [overrides] if isinstance(overrides, str) else overrides
     begun = open_run(where)  # says what is wrong with it before anything is written there
-    _check_may_change(overrides)
+    check_may_change(overrides)
     with (
         _explained(where, begun.study["workload"]),
         working_copy(where) as directory,
@@ -157,6 +157,7 @@ def resume(
         past = open_run(directory)  # as it is now that nobody else can write
         mapping = _with_space_of_today(past.study, overridden(past.study, overrides))
         study = Study.from_mapping(mapping, source=str(where), overrides=overrides)
+        check_unedited(study, where, directory, past)
         before = Study.from_mapping(past.study)
         grown = any(
             getattr(before, name) != getattr(study, name) for name in ("budget", "objective", "space", "confirm")
@@ -205,18 +206,6 @@ def _with_space_of_today(before: Mapping[str, Any], changed: Mapping[str, Any]) 
     if changed["space"] != before["space"]:
         return {**changed, "space_from": None}
     return {**changed, "space": changed.get("space_from") or changed["space"]}
-
-
-def _check_may_change(overrides: Sequence[str]) -> None:
-    """Raise StudyError if old and new trials could not be compared, or the run would be another one."""
-    may = ("budget", "space", "confirm", "data.dir", "objective.target", "resources", "failures", "checkpoints")
-    for override in overrides:
-        key = override.partition("=")[0]
-        if not any(key == name or key.startswith(f"{name}.") for name in may):
-            raise StudyError(
-                f"--set: {key} must stay as it was in a run that has begun; change {', '.join(may[:-1])} or {may[-1]}, "
-                "or run a study of another name"
-            )
 
 
 def _session(

@@ -66,6 +66,12 @@ def dump(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
 
 
+def line(value: Any) -> str:
+    """The value as YAML in one line, as it is typed after `--set key=`."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31, default_flow_style=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def line_of(text: str, path: Sequence[str | int]) -> int | None:
     """The line, from 1, where the value at `path` is written; None where it is not."""
     node = yaml.compose(text, Loader=_Loader)

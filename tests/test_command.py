@@ -336,7 +336,7 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(
         assert not [path for path in Path(folder.name).rglob("*") if path.is_file()], "Ray's logs go with its cluster"
     typed = type_in("run", "quickstart")
     assert typed.returncode == 2 and typed.stderr == (
-        "error: 'runs/quickstart' is there already; go on with `digitsearch resume runs/quickstart`, "
+        "error: 'runs/quickstart' is there already, of a study with another early_stop.max_epochs; go on with `digitsearch resume runs/quickstart`, "
         "or give this run another name: --set name=quickstart-2\n"
     )
 

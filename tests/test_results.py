@@ -171,6 +171,23 @@ def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
+@pytest.mark.parametrize("typed", ["small", "small.yaml", "runs", "runs/small/study.yaml", "runs/small/best", "."])
+def test_a_run_directory_that_is_nearly_named_is_suggested(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log_path(Path("runs/small")).parent.mkdir(parents=True)
+    told(Path("runs/small"))
+    if typed != ".":
+        with pytest.raises(RunError, match=rf"^'{typed}' is not a run directory: .*; did you mean runs/small\?$"):
+            open_run(Path(typed))
+    log_path(Path("runs/other")).parent.mkdir(parents=True)
+    told(Path("runs/other"))
+    if typed in ("runs", "."):
+        with pytest.raises(RunError, match=r"; name one, like runs/quickstart$"):
+            open_run(Path(typed))
+
+
 def test_a_later_schema_is_refused(tmp_path: Path) -> None:
     EventLog(tmp_path).append("study_started", schema=99, study=STUDY, parameters={})
     with pytest.raises(RunError, match="the log must have schema 1, got 99; open it with the version"):

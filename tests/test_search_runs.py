@@ -267,12 +267,19 @@ def test_the_wall_budget_ends_the_search_in_good_order(tmp_path: Path) -> None:
 
 def test_a_run_directory_that_exists_is_refused_with_the_two_ways_on(finished: Outcome) -> None:
     output = finished.run_directory.parent
-    with pytest.raises(UsageError) as raised:
-        run(load_study("quickstart", [f"output={output}", "name=small"]))
-    assert str(raised.value) == (
-        f"'{output}/small' is there already; go on with `digitsearch resume {output}/small`, "
-        "or give this run another name: --set name=small-2"
-    )
+    for overrides, of_another, typed in (
+        (["early_stop.max_epochs=6"], "", ""),
+        (["early_stop.max_epochs=6", "budget.trials=13"], "", " --set budget.trials=13"),
+        (["early_stop.max_epochs=6", "budget.trials=3"], "", ""),
+        (["early_stop.max_epochs=7"], ", of a study with another early_stop.max_epochs", ""),
+    ):
+        with pytest.raises(UsageError) as raised:
+            same = ["budget.trials=12", "budget.wall=5m", f"output={output}", "name=small"]
+            run(load_study("quickstart", [*same, *overrides]))
+        assert str(raised.value) == (
+            f"'{output}/small' is there already{of_another}; go on with `digitsearch resume {output}/small{typed}`, "
+            "or give this run another name: --set name=small-2"
+        )
 
 
 def test_a_gpu_where_there_is_none_is_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -314,6 +321,44 @@ def test_what_makes_another_run_of_it_cannot_change(change: str, finished: Outco
         f"--set: {change.partition('=')[0]} must stay as it was in a run that has begun; change budget, space, confirm, "
         "data.dir, objective.target, resources, failures or checkpoints, or run a study of another name"
     )
+
+
+def test_a_key_that_there_is_not_is_told_as_such_where_a_run_goes_on(finished: Outcome) -> None:
+    with pytest.raises(StudyError, match=r"^--set: unknown key 'trials'; .* \(did you mean 'budget.trials'\?\)$"):
+        resume(finished.run_directory, ["trials=9"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "how"),
+    [
+        ("trials: 12", "trials: 400", "type `digitsearch resume RUN --set budget.trials=400`"),
+        ("\n  seed: ", "\n  seed: 1", "sampler.seed must stay as it was, change budget, space, confirm, data.dir, "),
+        ("\n  seed: ", "\n  seed: [", "change it with --set"),
+    ],
+)
+def test_a_study_file_that_was_edited_in_its_run_is_not_passed_over(
+    before: str, after: str, how: str, finished: Outcome, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.run_directory, copy)
+    path = copy / "study.yaml"
+    path.write_text(path.read_text().replace(before, after, 1))
+    log = (copy / "events" / "log.jsonl").read_bytes()
+    with pytest.raises(StudyError) as raised:
+        resume(copy)
+    expected = f"{str(path)!r} was edited, and a run goes on by its log: {how}"
+    assert str(raised.value).startswith(expected.replace("RUN", str(copy)))
+    assert str(raised.value).endswith("; delete the file to go on as it was")
+    assert (copy / "events" / "log.jsonl").read_bytes() == log
+    path.unlink()
+    assert resume(copy).run.winner == finished.run.winner
+
+
+def test_what_an_edited_study_file_says_may_be_typed_too(tmp_path: Path) -> None:
+    directory = run(made(tmp_path, "rises", budget={"trials": 1})).run_directory
+    path = directory / "study.yaml"
+    path.write_text(path.read_text().replace("trials: 1,", "trials: 2,", 1))
+    assert resume(directory, ["budget.trials=2"]).run.count("finished") == 2
 
 
 def test_a_complete_run_resumes_to_nothing(finished: Outcome) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from search import Study, StudyError, load_study, yaml_text
 from search.schema import schema_text
-from search.study import built_in_studies, duration_text, messages
+from search.study import built_in_studies, changes, duration_text, messages
 from spaces import DIGITS, DIGITS_PARAMETERS
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +58,26 @@ def test_another_metric_brings_nothing_of_the_one_in_the_file() -> None:
     assert found == {"metric": "val_loss", "mode": "min", "target": 0.1, "reference": None}
     whole = load_study("quickstart", ["objective={metric: val_loss, mode: min}"]).to_mapping()["objective"]
     assert whole["mode"] == "min"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "differs"),
+    [
+        ([], {}),
+        (["name=other", "output=elsewhere"], {}),
+        (["budget.trials=7", "sampler.seed=5"], {"sampler.seed": "5", "budget.trials": "7"}),
+        (["budget.plateau.trials=9"], {"budget.plateau": "{trials: 9, min_delta: 0.0}"}),
+        (["sampler.name=random"], {"sampler": "{name: random, seed: 1, known: [], warm_start: [], repeats: reuse, "
+                                              "deterministic: false}"}),
+        (["data.dir='1e-4'"], {"data.dir": "'1e-4'"}),
+    ],
+)  # fmt: skip
+def test_what_another_study_says_can_be_typed(overrides: list[str], differs: dict[str, str]) -> None:
+    before, after = load_study("quickstart"), load_study("quickstart", overrides)
+    found = changes(before.to_mapping(), after.to_mapping())
+    assert found == differs
+    again = load_study("quickstart", [f"{key}={value}" for key, value in found.items()])
+    assert changes(after.to_mapping(), again.to_mapping()) == {}
 
 
 def test_1e_4_is_a_number(tmp_path: Path) -> None:
