@@ -5,6 +5,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -625,9 +626,6 @@ def main() -> None:
     except SystemExit as err:
         # While Ray starts its own handler is in place, which exits with the bare number of the signal.
         sys.exit(_SIGNALLED + signal.SIGTERM if err.code == signal.SIGTERM else err.code)
-    except BrokenPipeError:  # `digitsearch trials RUN | head`: nobody is left to be told.
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as err:
         typer.echo(f"error: {err}", err=True)
         sys.exit(1)
@@ -635,4 +633,5 @@ def main() -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, RunWarning | ClusterWarning):  # our own; those of libraries are for developers
-        typer.echo(f"warning: {message}", err=True)
+        with suppress(OSError):  # a terminal that is closed
+            typer.echo(f"warning: {message}", err=True)

@@ -1,6 +1,9 @@
 """A search as it goes on: a live picture in a terminal or a notebook, a line for each ended trial elsewhere."""
 
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event as Signal
 from threading import Thread
@@ -14,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results import Event, Run, Trial
+from results.errors import RunWarning
 from search.printed import Printed
 from search.suggest import warm_start
 
@@ -21,9 +25,20 @@ from search.suggest import warm_start
 _FRAME_S = 0.5
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Show nothing more. As rich has it, the process ends; a search goes on when nobody watches."""
+        self.quiet = True
+        if not self.stderr:  # what is said there at the end is to fail as little
+            with open(os.devnull, "w") as nobody:
+                os.dup2(nobody.fileno(), self.file.fileno())
+        where = "error" if self.stderr else "output"
+        warnings.warn(f"who read standard {where} is gone; the search goes on", category=RunWarning, stacklevel=1)
+
+
 def console(*, stderr: bool = False) -> Console:
     """Where a search is shown. What trials say is shown as it is: [red] in an error is no colour."""
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class Progress:
@@ -52,7 +67,8 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._live.stop()
+            with suppress(OSError):  # the terminal may be gone
+                self._live.stop()
 
     def __call__(self, run: Run, event: Event) -> None:
         """Take in an event."""

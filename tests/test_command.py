@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import struct
@@ -339,6 +340,33 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(
         "error: 'runs/quickstart' is there already, of a study with another early_stop.max_epochs; go on with `digitsearch resume runs/quickstart`, "
         "or give this run another name: --set name=quickstart-2\n"
     )
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_search_goes_on_when_nobody_watches_it_any_more(is_terminal: bool, tmp_path: Path) -> None:
+    study = {
+        "workload": "workloads_for_tests:rises_slowly", "data": None, "objective": {"metric": "score"},
+        "space": {"x": {"float": [0.0, 1.0]}}, "early_stop": {"name": "none", "max_epochs": 10}, "budget": {"trials": 6},
+    }  # fmt: skip
+    (tmp_path / "slow.yaml").write_text(json.dumps(study))
+    reader, writer = pty.openpty() if is_terminal else os.pipe()
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path, "RAY_OVERRIDE_RESOURCES": '{"CPU": 1}', "TERM": "xterm"}
+    with (tmp_path / "said").open("w") as said:
+        words = [sys.executable, "-m", "search", "run", "slow.yaml"]
+        typed = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=writer, stderr=said)
+    os.close(writer)
+    seen = b""
+    while b"of 6" not in seen:
+        seen += os.read(reader, 10_000)
+    os.close(reader)
+    code = typed.wait(timeout=60)
+    run = open_run(tmp_path / "runs" / "slow")
+    assert run.winner and run.count("finished") == 6
+    if not is_terminal:
+        assert code == 0
+        assert (tmp_path / "said").read_text() == "warning: who read standard output is gone; the search goes on\n"
 
 
 def test_a_wide_range_without_log_is_hinted_at(say: Say, tmp_path: Path) -> None:
