@@ -70,6 +70,14 @@ def deaths_unsaid() -> Iterator[None]:
         yield
 
 
+def dead_processes() -> list[str]:
+    """What of the cluster that this process has started has died, by Ray's names; nothing of one that it has joined."""
+    from ray._private import worker
+
+    found = getattr(getattr(worker, "_global_node", None), "dead_processes", list)()
+    return [f"{kind} ({process.returncode})" for kind, process in found]
+
+
 def latest_started() -> str | None:
     """The host:port of the cluster that was started last on this machine for others to join; None if there is none.
 

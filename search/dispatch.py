@@ -23,6 +23,7 @@ from ray.widgets.util import in_notebook
 from cluster import starvation
 from cluster.connect import num_fitting
 from cluster.errors import ClusterError
+from cluster.ray_internals import dead_processes
 from results.errors import RunWarning
 from search import workloads
 from search.deaths import NOT_IMPORTED, Deaths
@@ -246,6 +247,14 @@ class _Bridge:
             "folder of the same path, or sent along (digitsearch submit), then resume the run"
         )
 
+    def check_cluster(self) -> None:
+        """Raise StudyFailed if a cluster of our own is no more: Ray notices later, and ends this process without a word."""
+        if dead := dead_processes():
+            raise StudyFailed(
+                f"Ray's own processes must live as long as the search, got the end of {', '.join(dead)}; what was "
+                "reported is kept: resume the run"
+            )
+
     def warn_if_starved(self) -> None:
         """Say, once, that trials seem to wait for what can't begin, or can't begin themselves."""
         if self._is_starved or time.monotonic() < self._heard_at + _SILENCE_S:
@@ -398,6 +407,7 @@ class _Starts(Callback):  # type: ignore[misc]
         self._bridge.slot_died(trial.trial_id, _exception(trial))
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        self._bridge.call(self._bridge.check_cluster, None)
         self._bridge.call(self._bridge.engine.prepare, None)
         self._bridge.call(self._bridge.warn_if_starved, None)
 

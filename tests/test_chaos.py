@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from results import open_run
@@ -67,3 +68,20 @@ def test_a_driver_killed_alone_takes_its_processes_along_and_leaves_its_lease(tm
     search.finish()
     search.check_nothing_was_done_twice()
     kill_everything(driver)
+
+
+@pytest.mark.chaos
+def test_a_search_whose_raylet_is_killed_says_so_at_once_and_resumes(undisturbed: Search, tmp_path: Path) -> None:
+    search = Search(tmp_path, STUDY)
+    driver = search.begin()
+    while search.num_events() < 20:
+        assert driver.poll() is None
+    raylet = next(child for child in psutil.Process(driver.pid).children() if child.name() == "raylet")
+    raylet.kill()
+    _, errors = driver.communicate(timeout=20)
+    assert driver.returncode == 1 and errors.splitlines()[-1] == (
+        "error: Ray's own processes must live as long as the search, got the end of raylet (-9); what was reported is "
+        "kept: resume the run"
+    )
+    search.finish()
+    assert search.winner() == undisturbed.winner()
