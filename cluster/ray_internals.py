@@ -74,7 +74,7 @@ def dead_processes() -> list[str]:
     """What of the cluster that this process has started has died, by Ray's names; nothing of one that it has joined."""
     from ray._private import worker
 
-    found = getattr(getattr(worker, "_global_node", None), "dead_processes", list)()
+    found: list[Any] = getattr(getattr(worker, "_global_node", None), "dead_processes", list)()
     return [f"{kind} ({process.returncode})" for kind, process in found]
 
 

@@ -248,7 +248,7 @@ class _Bridge:
         )
 
     def check_cluster(self) -> None:
-        """Raise StudyFailed if a cluster of our own is no more: Ray notices later, and ends this process without a word."""
+        """Raise StudyFailed if a cluster of our own is no more: Ray notices later, and ends the process wordless."""
         if dead := dead_processes():
             raise StudyFailed(
                 f"Ray's own processes must live as long as the search, got the end of {', '.join(dead)}; what was "
