@@ -106,8 +106,8 @@ def run(
 
     Raises:
         UsageError: The run directory exists already or can't be made.
-        RunError: What `sampler.warm_start` names is no run.
-        StudyError: The workload, its data or its space can't be imported, or fail; or its data can't be shared.
+        StudyError: The workload, its data or its space can't be imported, or fail; or its data can't be shared; or
+            what `sampler.warm_start` names is no run of the same search.
         DataError: The data set is not there.
         ClusterError: There is no cluster, or it lacks what a trial asks for.
         NoTrialSucceeded: The search ended without a winner.

@@ -198,7 +198,7 @@ def test_an_earlier_run_is_taken_over_and_what_does_not_fit_is_said(tmp_path: Pa
     assert given["trials"] == [{"config": {"kind": "a", "x": 0.5}, "value": 0.5}, {"config": fits, "value": 0.25}]
     assert told(given) == (
         f"warm start: 2 finished trials of {run}; left out: 2 trials whose x lies outside of this space, "
-        "1 values of momentum, which does not apply here, 1 trials without a value of n"
+        "1 value of momentum, which does not apply here, 1 trial without a value of n"
     )
 
 
@@ -240,6 +240,17 @@ def test_a_run_that_searched_for_something_else_is_no_start(tmp_path: Path) -> N
     study = study_of("tpe", tmp_path, objective={"metric": "score", "mode": "min"}, sampler={"warm_start": [str(run)]})
     with pytest.raises(StudyError, match=r"must have searched for min score, got max score; leave it out"):
         taken(study)
+
+
+def test_what_is_no_run_or_named_twice_is_no_start(tmp_path: Path) -> None:
+    run = earlier(tmp_path, {"kind": "a", "x": 0.5})
+    for names, message in (
+        ([str(run), f"{run}/"], f"sampler.warm_start: a run must be named once, got '{run}/' again"),
+        ([str(run / "events")], f"sampler.warm_start: '{run}/events' is not a run directory: .*; did you mean {run}"),
+        ([str(run), f"{tmp_path}/none"], f"sampler.warm_start: '{tmp_path}/none' is not a run directory: "),
+    ):
+        with pytest.raises(StudyError, match=message):
+            taken(study_of("tpe", tmp_path, sampler={"warm_start": names}))
 
 
 def test_the_space_of_quickstart_is_for_those_that_can_do_its_conditions() -> None:

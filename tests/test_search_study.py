@@ -155,6 +155,8 @@ BROKEN = {
     "early_stop: {name: pbt, quantile: 0.9}": "s.yaml, line 1: early_stop.quantile must be at most 0.5, got 0.9",
     "early_stop: {name: [asha]}": "s.yaml, line 1: unknown early_stop \"['asha']\"; known: asha, hyperband, median, none, pbt (did you mean 'asha'?)",
     "sampler: {name: [tpe]}": "s.yaml, line 1: unknown sampler \"['tpe']\"; known: tpe, gp, cmaes, random, qmc, grid, nsga2, nsga3 (did you mean 'tpe'?)",
+    "sampler: {warm_start: runs/a}": "s.yaml, line 1: sampler.warm_start must be a list, like [runs/a], got 'runs/a'",
+    "sampler: {known: {x: 1}}": "s.yaml, line 1: sampler.known must be a list, like [{x: 1}], got {'x': 1}",
     "sampler: {known: 3}": "s.yaml, line 1: sampler.known must be a list, got 3",
     "sampler: {known: [3]}": "s.yaml, line 1: sampler.known.0 must be a mapping of names to values, got 3",
     "early_stop: {reduction: 1}": "s.yaml, line 1: early_stop.reduction must be at least 2, got 1",

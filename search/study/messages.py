@@ -84,7 +84,7 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
         "float_type": "must be a number",
         "string_type": "must be text",
         "bool_type": "must be true or false",
-        "list_type": "must be a list",
+        "list_type": _must_be_a_list(got),
         "dict_type": "must be a mapping of names to values",
         "literal_error": f"must be {context.get('expected', '')}",
         "greater_than_equal": f"must be at least {context.get('ge')}",
@@ -97,6 +97,11 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
         "string_pattern_mismatch": "must be like package.module:name",  # as space_from and foresee are
     }.get(kind, error["msg"][:1].lower() + error["msg"][1:])
     return f"{key} {must}, got {shown(got)}"
+
+
+def _must_be_a_list(got: Any) -> str:
+    # Of one thing, a list of it was meant.
+    return f"must be a list, like {yaml_text.line([got])}" if isinstance(got, str | dict) else "must be a list"
 
 
 def _elsewhere(path: Sequence[str | int], whole: type[BaseModel]) -> str:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results import Objectives, StorageError, open_run, place
+from results import Objectives, Place, RunError, StorageError, open_run, place
 from search.errors import StudyError
 from spaces import Choice, Parameter, Space, Value
 
@@ -18,39 +19,53 @@ def taken(study: "Study") -> list[dict[str, Any]]:
     It is written to the log, so that a resume needs the other runs no more.
 
     Raises:
-        RunError: One of them is no run directory.
-        StudyError: One of them searched for something else, or its storage can't be read.
+        StudyError: One of them is no run directory, is named twice, searched for something else, or can't be read.
     """
-    return [_taken(study, name) for name in study.sampler.warm_start]
+    names = study.sampler.warm_start
+    for number, name in enumerate(names):
+        if _place(name) in map(_place, names[:number]):
+            raise StudyError(f"sampler.warm_start: a run must be named once, got {name!r} again")
+    return [_taken(study, name) for name in names]
+
+
+def _place(name: str) -> Place:
+    where = place(name)
+    return where.resolve() if isinstance(where, Path) else where
 
 
 def _taken(study: "Study", name: str) -> dict[str, Any]:
     try:
         run = open_run(place(name))
-    except StorageError as err:
+    except (StorageError, RunError) as err:
         raise StudyError(f"sampler.warm_start: {err}") from err
     wanted = study.wanted
     theirs, ours = _said(run.objectives), _said(wanted)
     if theirs != ours:
         raise StudyError(f"sampler.warm_start: {name!r} must have searched for {ours}, got {theirs}; leave it out")
     fitting: list[dict[str, Any]] = []
-    dropped = Counter[str]()
+    dropped = Counter[tuple[str, str]]()
     for trial in run.ranking():
         config, misfit = _mapped(study.space, trial.config)
         if misfit:
-            dropped[f"trials {misfit}"] += 1
+            dropped["trial", misfit] += 1
             continue
-        dropped.update(f"values of {name}, which does not apply here" for name in trial.config if name not in config)
+        for name in [name for name in trial.config if name not in config]:
+            dropped["value", f"of {name}, which does not apply here"] += 1
         best = run.best_epoch(trial)
         assert best is not None, "a ranked trial has a best epoch"
         lacks = next((bound.metric for bound in wanted.constraints if bound.metric not in best.metrics), None)
         if lacks:
-            dropped[f"trials without {lacks}, which is bounded here"] += 1
+            dropped["trial", f"without {lacks}, which is bounded here"] += 1
             continue
         found = {"values": run.values(trial)} if wanted.are_several else {"value": run.value(trial)}
         bounds = {"constraints": wanted.excesses(best.metrics)} if wanted.constraints else {}
         fitting.append({"config": config, **found, **bounds})
-    return {"run": name, "trials": fitting, "dropped": [f"{count} {what}" for what, count in dropped.items()]}
+    said = [f"{_counted(count, noun)} {why}" for (noun, why), count in dropped.items()]
+    return {"run": name, "trials": fitting, "dropped": said}
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _said(objectives: Objectives) -> str:
@@ -81,4 +96,4 @@ def _mapped(space: Space, theirs: Mapping[str, Value]) -> tuple[dict[str, Value]
 def told(taken: Mapping[str, Any]) -> str:
     """One sentence on what a run gave, and on what did not fit."""
     left_out = f"; left out: {', '.join(taken['dropped'])}" if taken["dropped"] else ""
-    return f"warm start: {len(taken['trials'])} finished trials of {taken['run']}{left_out}"
+    return f"warm start: {_counted(len(taken['trials']), 'finished trial')} of {taken['run']}{left_out}"
