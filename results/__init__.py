@@ -3,7 +3,7 @@
 from results.errors import RunError, StorageError
 from results.events import Event, EventLog, read_events
 from results.objectives import Constraint, Objective, Objectives, Standing
-from results.run import Epoch, Run, Trial, View, fold, open_run
+from results.run import Epoch, Run, Trial, View, fold, is_confirmed, is_tested, open_run
 from results.storage import Place, Storage, place
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "Trial",
     "View",
     "fold",
+    "is_confirmed",
+    "is_tested",
     "open_run",
     "place",
     "read_events",

@@ -415,6 +415,16 @@ def fold(events: Iterable[Event]) -> Run:
     return run
 
 
+def is_tested(metrics: Mapping[str, Any]) -> bool:
+    """Whether a winner's metrics are of the test part, too: a function may report a `test_accuracy` of its own."""
+    return "test_accuracy_interval" in metrics  # a metric is one number
+
+
+def is_confirmed(metrics: Mapping[str, Any]) -> bool:
+    """Whether a winner was trained again with new seeds: a function may report a `confirmed_n` of its own."""
+    return "confirmed_interval" in metrics
+
+
 def open_run(run_directory: Place) -> Run:
     """The run in a directory as it stands now, also while it goes on.
 

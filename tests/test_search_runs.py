@@ -19,6 +19,7 @@ from PIL import Image
 
 from cluster.errors import ClusterError
 from results import Event, Run, open_run
+from results.report import write_report
 from search import (
     NoTrialSucceeded,
     Outcome,
@@ -290,6 +291,18 @@ def test_a_gpu_where_there_is_none_is_refused_and_nothing_is_left_behind(tmp_pat
         " CPU and 0 GPU; lower resources.cpu or resources.gpu, or --wait for a node that joins"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_function_reports_of_its_own_is_not_taken_for_ours(tmp_path: Path) -> None:
+    outcome = run(made(tmp_path, "says_what_digits_say", objective={"metric": "val_accuracy"}))
+    winner = outcome.run.winner
+    assert winner and winner["metrics"]["test_accuracy"] == 97.1 and winner["metrics"]["trial"] == winner["number"]
+    value = 100 * outcome.run.trials[winner["number"]].config["x"]
+    said = show.outcome(outcome).splitlines()
+    assert said[2] == f"winner: trial {winner['number']}, val_accuracy {value:.4f}"
+    assert said[-1].endswith(f" report {outcome.run_directory}")
+    page = write_report(outcome.run_directory).page.read_text()
+    assert "There are no test figures" in page and "surest" not in page and "new seeds" not in page
 
 
 def test_a_finished_search_is_grown(tmp_path: Path) -> None:

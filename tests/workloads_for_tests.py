@@ -32,6 +32,13 @@ def rises(config: Mapping[str, Any], trial: Trial) -> None:
         trial.report({"score": config["x"] * (1 - 0.5**epoch)}, _save(str(epoch)))
 
 
+def says_what_digits_say(config: Mapping[str, Any], trial: Trial) -> None:
+    """Reports, of its own, what a winner of the workload digits is known by; in per cent."""
+    own = {"test_accuracy": 97.1, "num_test": 0, "num_validation": 0, "confirmed_n": 7, "trial": 99, "epoch": 99}
+    for _ in range(trial.epoch, trial.max_epochs):
+        trial.report({"val_accuracy": 100 * config["x"], **own})
+
+
 def sees(config: Mapping[str, Any], trial: Trial) -> None:
     """Says what images it was given, as numbers."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from results import is_confirmed, is_tested
 from results.intervals import wilson
 from results.report.blocks import Block, Section, Table, Text, Tile, Tiles, chosen, number, plural
 from results.report.material import Material
@@ -52,7 +53,7 @@ def _best_so_far(material: Material, best: int) -> Markup:
 def _tiles(material: Material, winner: Mapping[str, Any]) -> list[Tile]:
     metrics = winner["metrics"]
     tiles = []
-    if "test_accuracy" in metrics:
+    if is_tested(metrics):
         low, high = metrics["test_accuracy_interval"]
         interval = Markup("95 % interval {} to {}, n = {}").format(
             number("test-low", low), number("test-high", high), number("num-test", metrics["num_test"])
@@ -61,13 +62,13 @@ def _tiles(material: Material, winner: Mapping[str, Any]) -> list[Tile]:
     # Of the model folder's figures the objective need not be one; the tables have it.
     reported = material.trials.set_index("number")["value"][winner["number"]]
     value = number("winner-value", float(metrics.get(material.metric, reported)))
-    seen = metrics.get("num_validation") if material.metric.startswith("val_") else None
+    seen = metrics["num_validation"] if is_tested(metrics) and material.metric.startswith("val_") else None
     if seen:
         tiles.append(Tile(f"{material.metric} on validation", value, f"n = {seen:,}; optimistic: it was chosen by it"))
     else:
         said = "the first of the objectives" if material.are_several else "the best of the finished trials"
         tiles.append(Tile(material.metric, value, said))
-    if "confirmed_n" in metrics:
+    if is_confirmed(metrics):
         low, high = metrics["confirmed_interval"]
         interval = Markup("95 % interval {} to {}, n = {} new seeds").format(
             number("confirmed-low", low), number("confirmed-high", high), number("confirmed-n", metrics["confirmed_n"])
@@ -93,14 +94,14 @@ def _doubts(material: Material, metrics: Mapping[str, Any]) -> list[Markup]:
         plural(len(material.candidates), "finished trial"),
         ", ".join(material.objectives.names),
     )
-    if "test_accuracy" in metrics:
+    if is_tested(metrics):
         whom = "the Pareto set" if material.are_several else "the winner alone"
         test = Markup("The test part was read for {}, after the search: nothing was chosen by it.").format(whom)
     else:
         test = Markup("There are no test figures: the workload {} is known by what it reports alone.").format(
             material.study.get("workload", "")
         )
-    if "confirmed_n" in metrics:
+    if is_confirmed(metrics):
         return [_seeds(material, metrics), test]
     return [luck + _rivals(material, metrics), test, _seeds(material, metrics)]
 
@@ -108,7 +109,7 @@ def _doubts(material: Material, metrics: Mapping[str, Any]) -> list[Markup]:
 def _rivals(material: Material, metrics: Mapping[str, Any]) -> Markup:
     """How many others the validation images can't tell from it; nothing where the metric is no share of images."""
     others = material.candidates["value"].iloc[1:]
-    if material.are_several or material.metric != "val_accuracy" or "num_validation" not in metrics or others.empty:
+    if material.are_several or material.metric != "val_accuracy" or not is_tested(metrics) or others.empty:
         return Markup("")
     low, high = wilson(metrics["val_accuracy"], metrics["num_validation"])
     return Markup(" Its 95 % interval on validation is {} to {}; inside it: {} of {}.").format(
@@ -120,7 +121,7 @@ def _rivals(material: Material, metrics: Mapping[str, Any]) -> Markup:
 
 
 def _seeds(material: Material, metrics: Mapping[str, Any]) -> Markup:
-    if "confirmed_n" in metrics:
+    if is_confirmed(metrics):
         text = Markup(
             "The best few were trained again with new seeds, and the one whose mean is best for sure won: by the worse "
             "end of its interval. The model is the best of its {} networks, and so a little better than their mean."

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from results import Run
+from results import Run, is_confirmed, is_tested
 from search.progress import configuration, figure, valued, wall_s
 from search.references import is_of_program, to_resume
 from search.show.text import program
@@ -17,7 +17,7 @@ def outcome(ended: Any) -> str:
     lines = [found(ended), "next:", *(f"  {me} {verb} {directory}" for verb in ("trials", "best", "report"))]
     if run.has_printed:
         lines.append(f"  {me} logs {directory}")
-    if "test_accuracy" in run.winner["metrics"]:
+    if is_tested(run.winner["metrics"]):
         lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
     return "\n".join(lines)
 
@@ -42,7 +42,7 @@ def found(ended: Any) -> str:
     if members is not None:
         lines.append(f"Pareto set: {len(members)} trials that none beats in {' and '.join(run.objectives.names)}")
         role = "its knee"
-    if "confirmed_n" in metrics:
+    if is_confirmed(metrics):
         lines.append(f"confirmed: {_confirmed(run, metrics)}")
     lines.append(f"{role}: trial {run.winner['number']}, {_winner_figures(run, metrics)}")
     lines.append(f"  {configuration(run.trials[run.winner['number']].config)}")
@@ -88,7 +88,7 @@ def _confirmed(run: Run, metrics: Mapping[str, Any]) -> str:
 
 def _winner_figures(run: Run, metrics: Mapping[str, Any]) -> str:
     known = [name for name in run.objectives.names if name in metrics]
-    if "test_accuracy" not in metrics:
+    if not is_tested(metrics):
         return valued(run, [metrics[name] for name in known])
     others = [f", {name} {figure(metrics[name])}" for name in known if name not in ("val_accuracy", "test_accuracy")]
     return accuracies(metrics) + "".join(others if run.objectives.are_several else [])

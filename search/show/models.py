@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from results import is_tested
 from search.show.endings import accuracies
 from search.show.text import program, text_table
 
@@ -66,7 +67,7 @@ def serving(started: Any) -> str:
     """What `digitsearch serve` says as it begins."""
     metrics = started.served.metrics
     model = f"model: {started.served.name}"
-    model += f", {accuracies(metrics)}" if "test_accuracy" in metrics else ""
+    model += f", {accuracies(metrics)}" if is_tested(metrics) else ""
     return (
         f"{model}\npage:  {started.url}/\nAPI:   {started.url}/docs\n"
         f"try:   curl -F images=@digit.png {started.url}/predict\nCtrl-C ends it"
