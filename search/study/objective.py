@@ -3,7 +3,8 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from search.study.section import Section, complaint
 
@@ -12,6 +13,11 @@ _LESS_IS_BETTER = {
     "loss", "error", "err", "mse", "rmse", "mae", "mape", "nll", "bce", "perplexity", "ppl", "wer", "cer", "fid",
     "regret", "cost", "latency",
 }  # fmt: skip
+
+
+def is_line(name: str) -> bool:
+    """Whether a metric's name can be shown in a table's head, or beside a chart's axis."""
+    return name.isprintable() and bool(name.strip())
 
 
 class Objective(Section):
@@ -27,6 +33,13 @@ class Objective(Section):
     reference: float | None = Field(
         None, description="Of several objectives: what the hypervolume is measured from; null: the worst that was seen."
     )
+
+    @field_validator("metric")
+    @classmethod
+    def _can_be_shown(cls, value: str) -> str:
+        if not is_line(value):
+            raise PydanticCustomError("name", "must be a name that can be shown on a line")
+        return value
 
     @model_validator(mode="after")
     def _says_mode(self) -> "Objective":

@@ -15,7 +15,7 @@ from search.study.budget import Budget
 from search.study.data import DataField, DataSection
 from search.study.early_stop import EarlyStopField, Halving, Pbt
 from search.study.messages import message, typed
-from search.study.objective import Constraint, Objective, ObjectiveField
+from search.study.objective import Constraint, Objective, ObjectiveField, is_line
 from search.study.resources import Resources
 from search.study.sampler import SamplerField, Tpe
 from search.study.section import Section, complaint, plain, unknown
@@ -141,6 +141,8 @@ class Study(Section):
     def _constraints_can_be_kept(self) -> "Study":
         for name, bound in self.constraints.items():
             key, shown = f"constraints.{name}", typed(["constraints", name])
+            if not is_line(name):
+                raise complaint("constraints", f"constraints must have names that can be shown on a line, got {name!r}")
             if bound.min is None and bound.max is None:
                 raise complaint(key, f"{shown} must have min or max, or both, like {{max: 20000}}")
             if bound.min is not None and bound.max is not None and bound.min > bound.max:
