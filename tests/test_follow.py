@@ -250,7 +250,7 @@ def test_what_is_no_run_or_is_one_no_more_is_said(log: bytes, tmp_path: Path) ->
     with pytest.raises(
         RunError, match=r"is not a run directory: it has no events/log.jsonl; name one, like runs/quick"
     ):
-        Follower(tmp_path)
+        Follower(tmp_path / "none")
     as_if_written(tmp_path / "run", log)
     deleted, replaced, damaged = (Follower(tmp_path / "run") for _ in range(3))
     as_if_written(tmp_path / "run", b"not an event\n")

@@ -49,8 +49,9 @@ def _taken(study: "Study", name: str) -> dict[str, Any]:
         if misfit:
             dropped["trial", misfit] += 1
             continue
-        for name in [name for name in trial.config if name not in config]:
-            dropped["value", f"of {name}, which does not apply here"] += 1
+        for parameter in trial.config:
+            if parameter not in config:
+                dropped["value", f"of {parameter}, which does not apply here"] += 1
         best = run.best_epoch(trial)
         assert best is not None, "a ranked trial has a best epoch"
         lacks = next((bound.metric for bound in wanted.constraints if bound.metric not in best.metrics), None)
