@@ -4,6 +4,7 @@ Whatever is wrong with a request ends as an `HTTPException` whose detail is one 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from starlette.requests import ClientDisconnect
 
 from trainables.errors import ImageError
 from trainables.images import UInt8, decode_picture, to_input
+
+# Who sends a damaged form is told so; a line each on the server's terminal is for nobody.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 MOST_IMAGES = 64
 # What browsers draw and telephones take. Pillow reads more, through code that has met less.
