@@ -6,6 +6,7 @@ Of several objectives that is the Pareto set, with its knee before the others.
 import json
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -91,8 +92,15 @@ def crown_confirmed(
 
 def why_none(run: Run) -> str:
     """Why a run that has ended has no winner."""
-    failed, stopped = run.count("failed"), run.count("stopped", "interrupted")
-    finished = run.count("finished")
+    counting = [trial for trial in run.trials.values() if trial.counts]
+    if run.trials and not counting:
+        planned = run.study["budget"]["trials"]
+        return (
+            f"no trial counts: all {len(run.trials)} lie outside of the changed space, and budget.trials is {planned} "
+            f"with them; resume with more, like --set budget.trials={planned + len(run.trials)}"
+        )
+    states = Counter(trial.state for trial in counting)
+    failed, stopped, finished = states["failed"], states["stopped"] + states["interrupted"], states["finished"]
     spared = run.num_spared
     bounds = ", ".join(constraint.metric for constraint in run.objectives.constraints)
     if bounds and finished + spared > failed and (finished or spared == stopped):
@@ -101,14 +109,14 @@ def why_none(run: Run) -> str:
             "were known to break one and not trained; loosen the constraints, or change the space"
         )
     if failed > stopped:
-        ended = [trial for trial in run.trials.values() if trial.state == "failed"]
+        ended = [trial for trial in counting if trial.state == "failed"]
         errors = [trial.error or "" for trial in ended]
         commonest = max(set(errors), key=errors.count)
         why = f"no trial succeeded: {failed} failed, {errors.count(commonest)} of them with: {commonest}"
         if any(trial.log_tail for trial in ended):
             why += "; digitsearch logs shows what they printed"
         return why
-    if not any(trial.state for trial in run.trials.values()):
+    if not any(trial.state for trial in counting):
         return (
             f"no trial had begun when {run.ended} ended the search, as where others hold what the cluster has; resume "
             "when there is room, with more budget.wall"

@@ -314,6 +314,17 @@ def test_a_finished_search_is_grown(tmp_path: Path) -> None:
     assert open_run(first.run_directory).study["budget"]["trials"] == 7
 
 
+def test_a_search_whose_trials_lie_outside_of_the_changed_space_says_what_to_do(tmp_path: Path) -> None:
+    directory = run(made(tmp_path, "rises", budget={"trials": 2})).run_directory
+    with pytest.raises(NoTrialSucceeded) as raised:
+        resume(directory, "space.x.float=[2.0, 3.0]")
+    assert str(raised.value) == (
+        "no trial counts: all 2 lie outside of the changed space, and budget.trials is 2 with them; resume with more, "
+        "like --set budget.trials=4"
+    )
+    assert resume(directory, "budget.trials=4").run.winner["number"] in (2, 3)  # type: ignore[index]
+
+
 def test_a_run_killed_before_its_winner_was_chosen_resumes_to_it(finished: Outcome, tmp_path: Path) -> None:
     copy = tmp_path / "moved"
     shutil.copytree(finished.run_directory, copy)
