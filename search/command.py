@@ -225,8 +225,8 @@ def resume(
 @app.command()
 def confirm(
     run_directory: RunArgument,
-    top: Annotated[int, typer.Option(help="So many of the best configurations.")] = 3,
-    seeds: Annotated[int, typer.Option(help="So many new seeds for each.")] = 5,
+    top: Annotated[int, typer.Option(min=1, max=100, help="So many of the best configurations.")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="So many new seeds for each.")] = 5,
     address: AddressOption = None,
     wait: WaitOption = False,
     verbose: VerboseOption = False,
