@@ -3,17 +3,20 @@
 import gc
 import logging
 import os
+import secrets
 import shlex
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster.errors import ClusterError, ClusterWarning
@@ -96,6 +99,20 @@ def settle_environment(address: str | None = None) -> None:
     if meant(address) == "local" and "ray" not in sys.modules:
         os.environ.setdefault(*_ON_LOOPBACK)
         os.environ.setdefault(*_WITH_A_TOKEN)
+        _have_a_token()
+
+
+def _have_a_token() -> None:
+    """Give a cluster of our own a token where Ray could write none: it does so at home, if there is none (2.60)."""
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return
+    try:
+        file = Path.home() / ".ray" / "auth_token"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=file.parent).close()
+    except (OSError, RuntimeError):  # as in a container whose user is a number, without a home
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def meant(address: str | None) -> str:
@@ -253,6 +270,8 @@ def _unanswered(err: ConnectionError) -> Exception:
 
 
 def _unreachable(address: str, err: Exception) -> str:
+    if address == "local":
+        return f"Ray must start on this machine, got: {err}; digitsearch doctor looks for reasons"
     return f"a Ray cluster must be reachable at {address!r}, got: {err}; leave the address out to run on this machine"
 
 

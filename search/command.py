@@ -614,6 +614,8 @@ def main() -> None:
     # Threads of OpenMP that wait for each other spin, by GNU's default for milliseconds: on a machine that is busy
     # besides, training on two threads took thirty times as long. So few turns it takes itself where it knows of that.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if not os.path.isabs(os.path.expanduser("~")):  # a user that is a number, whom Ray Tune is not imported for
+        os.environ["HOME"] = "/"
     signal.signal(signal.SIGTERM, leave)
     try:
         app()

@@ -1,5 +1,6 @@
 """A private cluster, and which one is joined."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from cluster.errors import ClusterError
 from cluster.ray_internals import latest_started
 
 pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_cluster_of_our_own_has_no_process_that_is_of_no_use_to_it(ray_cluster: None) -> None:
@@ -115,3 +117,32 @@ def test_a_search_adds_nothing_to_the_environment_as_others_read_it_and_nobody_e
     assert done.returncode == 0, done.stderr
     # Ray's handler ends the process from wherever the signal comes.
     assert done.stdout.endswith("added: []\nhandlers: ['Interrupts._handle']\n"), done.stdout
+
+
+# A script, since what is set there stays.
+HAS_A_TOKEN = """
+import os, sys
+from cluster.connect import settle_environment
+settle_environment()
+print(os.environ.get("RAY_AUTH_TOKEN") is not None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("home", "variables", "makes_one"),
+    [
+        ("/proc", {}, True),  # as root finds it, too
+        ("/proc", {"RAY_AUTH_TOKEN_PATH": "/nowhere"}, False),
+        ("/proc", {"RAY_ADDRESS": "127.0.0.1:1"}, False),
+        (None, {}, False),
+    ],
+)
+def test_a_home_that_cannot_be_written_needs_no_token_there(
+    home: str | None, variables: dict[str, str], makes_one: bool, tmp_path: Path
+) -> None:
+    names = ("PATH", "PYTHONPATH")
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    environment |= {"HOME": home or str(tmp_path), **variables}
+    command = [sys.executable, "-c", HAS_A_TOKEN]
+    typed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert typed.stdout == f"{makes_one}\n", typed.stderr

@@ -353,6 +353,7 @@ def test_a_search_goes_on_when_nobody_watches_it_any_more(is_terminal: bool, tmp
     reader, writer = pty.openpty() if is_terminal else os.pipe()
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "PYTHONPATH": path, "RAY_OVERRIDE_RESOURCES": '{"CPU": 1}', "TERM": "xterm"}
+    environment["HOME"] = "/proc"  # nor does it need a home that can be written
     with (tmp_path / "said").open("w") as said:
         words = [sys.executable, "-m", "search", "run", "slow.yaml"]
         typed = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=writer, stderr=said)
