@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,16 +103,25 @@ def settle_environment(address: str | None = None) -> None:
 
 
 def _have_a_token() -> None:
-    """Give a cluster of our own a token where Ray could write none: it does so at home, if there is none (2.60)."""
+    """Have a token for a cluster of our own, at home, where Ray looks for one.
+
+    It would write one itself, for everybody to read, and not start where it can't (2.60).
+    """
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         return
+    token = secrets.token_hex(32)
     try:
         file = Path.home() / ".ray" / "auth_token"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=file.parent).close()
+        if file.exists():
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent) as written:  # for this user alone
+            written.write(token)
+            written.flush()
+            with suppress(FileExistsError):  # of another search that starts
+                os.link(written.name, file)
     except (OSError, RuntimeError):  # as in a container whose user is a number, without a home
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = token
 
 
 def meant(address: str | None) -> str:

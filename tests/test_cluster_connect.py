@@ -146,3 +146,9 @@ def test_a_home_that_cannot_be_written_needs_no_token_there(
     command = [sys.executable, "-c", HAS_A_TOKEN]
     typed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert typed.stdout == f"{makes_one}\n", typed.stderr
+    if home is None:
+        (file,) = (tmp_path / ".ray").iterdir()
+        assert file.name == "auth_token" and file.stat().st_mode & 0o777 == 0o600
+        token = file.read_text()
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        assert len(token) == 64 and file.read_text() == token
