@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
 from cluster.imports import as_if_missing, import_meanwhile, no_collection
-from cluster.ray_internals import deaths_unsaid, fewer_processes, latest_started, own_handler
+from cluster.ray_internals import deaths_unsaid, fewer_processes, latest_started, num_cores, own_handler
 
 # Read by Ray Tune in the driver and its workers. Tune's own records are scratch here: no loggers (five files a
 # trial), no snapshots of its state while it runs, no change of folder, no handler for Ctrl-C.
@@ -181,7 +181,7 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
     # A cluster that is joined was started without the settings: its workers get them with this job.
     options: dict[str, Any] = {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
     if address == "local":
-        options = {"include_dashboard": False, "_system_config": _OWN_SETTINGS}
+        options = {"include_dashboard": False, "_system_config": _OWN_SETTINGS, "num_cpus": num_cores()}
         if python:
             options["runtime_env"] = {"py_executable": python}
     handler = signal.getsignal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 That is passed over where Ray has it no longer: a cluster takes a moment longer to start, or a word too many is said.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -68,6 +69,21 @@ def deaths_unsaid() -> Iterator[None]:
 
     with _replaced(worker, {"print_to_stdstream": say}):
         yield
+
+
+def num_cores() -> int | None:
+    """How many cores a cluster that this process starts may use, one at least; None to let Ray say.
+
+    Ray counts the machine's, or those of a container's quota, of which half a core is none. Where a batch system,
+    `taskset` or a set of cores of a container leaves this process fewer, it would have as many trials as the machine
+    has cores share them.
+    """
+    from ray._private import utils
+
+    counted = getattr(utils, "get_num_cpus", None)
+    if counted is None or not hasattr(os, "sched_getaffinity"):
+        return None
+    return max(min(int(counted(override_docker_cpu_warning=True)), len(os.sched_getaffinity(0))), 1)
 
 
 def dead_processes() -> list[str]:

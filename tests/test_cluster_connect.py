@@ -11,7 +11,7 @@ import pytest
 from cluster import connect, no_agent
 from cluster.connect import connected
 from cluster.errors import ClusterError
-from cluster.ray_internals import latest_started
+from cluster.ray_internals import latest_started, num_cores
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[1]
@@ -152,3 +152,31 @@ def test_a_home_that_cannot_be_written_needs_no_token_there(
         token = file.read_text()
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         assert len(token) == 64 and file.read_text() == token
+
+
+@pytest.mark.parametrize(("counted", "may", "taken"), [(64, {3, 5}, 2), (2, {0, 1, 2, 3}, 2), (0, {0, 1}, 1)])
+def test_no_more_cores_are_taken_than_may_be_used(
+    counted: int, may: set[int], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda **_: counted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: may)
+    assert num_cores() == taken
+
+
+ON_ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from cluster.connect import connected
+with connected():
+    import ray
+    print(ray.cluster_resources()["CPU"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux, which tells who may use which cores")
+def test_a_search_that_may_use_one_core_has_one() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    typed = subprocess.run(
+        [sys.executable, "-c", ON_ONE_CORE], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert typed.stdout == "1.0\n", typed.stderr
