@@ -64,7 +64,7 @@ def findings(environment: Mapping[str, str]) -> list[Finding]:
     """
     here, ray = memory_here(), ray_folder(environment)
     return [
-        memory(here, os.cpu_count() or 1, environment),
+        memory(here, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, environment),
         shared_memory(here, Path("/dev/shm")),
         descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE)),
         ports(PORTS),
