@@ -197,14 +197,15 @@ Place: TypeAlias = Path | Storage
 
 
 def place(text: str) -> Place:
-    """The place that a user names.
+    """The place that a user names; `~` is that user's home.
 
     Raises:
         RunError: It looks like an address, and is none that is known.
     """
     if text.startswith("file:///"):
         return Path(text.removeprefix("file://"))
-    return Storage(text) if "://" in text else Path(text)
+    # No shell does that for what stands in a file, or after an equals sign.
+    return Storage(text) if "://" in text else Path(os.path.expanduser(text))
 
 
 def _may_pass(err: BaseException, has_answered: bool) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from search import Study, StudyError, load_study, yaml_text
 from search.schema import schema_text
-from search.study import built_in_studies, changes, duration_text, messages
+from search.study import DataSection, built_in_studies, changes, duration_text, messages
 from spaces import DIGITS, DIGITS_PARAMETERS
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +82,14 @@ def test_what_another_study_says_can_be_typed(overrides: list[str], differs: dic
 
 def test_1e_4_is_a_number(tmp_path: Path) -> None:
     assert yaml_text.load("[1e-4, 2E5, 1.0e-3, 12, 0x10, e5]") == [1e-4, 2e5, 1e-3, 12, 16, "e5"]
+
+
+def test_a_tilde_is_the_home_of_who_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    study = load_study("quickstart", ["output=~/runs", "data={dataset: ~/pictures, dir: ~/sets}"])
+    assert study.run_directory == tmp_path / "runs" / "quickstart" and isinstance(study.data, DataSection)
+    assert (study.data.dataset, study.data.dir) == (f"{tmp_path}/pictures", f"{tmp_path}/sets")
+    assert load_study("quickstart", ["output=a~/b"]).run_directory == Path("a~/b/quickstart")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("1d", 86400)])

@@ -1,20 +1,24 @@
 """What is trained on."""
 
+import os
 from typing import Annotated
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from search import references
 from search.study.section import Section
 from spaces.errors import shown
 
+# No shell puts one's home in the place of `~` where it stands in a file.
+_Path = Annotated[str, AfterValidator(os.path.expanduser)]
+
 
 class DataSection(Section):
     """What is trained on."""
 
-    dataset: str = Field("optdigits", description="A known data set, or the path of a folder of images.")
-    dir: str = Field("data", description="Where prepared data sets lie.")
+    dataset: _Path = Field("optdigits", description="A known data set, or the path of a folder of images.")
+    dir: _Path = Field("data", description="Where prepared data sets lie.")
     validation: int | float = Field(0.15, description="Validation images: a number, or a share below 1.")
     split_seed: int = Field(0, ge=0, description="Decides which training images are for validation.")
 
