@@ -36,6 +36,7 @@ _VARIABLES = {
     "AZURE_STORAGE_ACCOUNT": "The account of `az://…`.",
     "AZURE_STORAGE_KEY": "Its key; without one, the identity of the machine.",
     "GOOGLE_APPLICATION_CREDENTIALS": "Who reads and writes `gs://…`.",
+    "HOME": "What `~` in a study means, and where Ray's token lies; `/` where the user has none.",
     "RAY_ADDRESS": "The cluster that `run`, `resume` and `plan` join; for the verbs of jobs, its dashboard.",
     "RAY_API_SERVER_ADDRESS": "The dashboard of the cluster, for `submit`, `jobs`, `logs`, `stop` and `status JOB`.",
     "RAY_AUTH_MODE": "`token` where the cluster was started with one.",
