@@ -107,7 +107,8 @@ def _have_a_token() -> None:
 
     It would write one itself, for everybody to read, and not start where it can't (2.60).
     """
-    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+    is_given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if is_given or os.environ["RAY_AUTH_MODE"] != "token":
         return
     token = secrets.token_hex(32)
     try:

@@ -258,7 +258,9 @@ def _meant(path: Path) -> Path | None:
     with suppress(OSError):
         inside = [folder for folder in islice(path.iterdir(), _MOST_LOOKED_AT) if (folder / _FILE).is_file()]
         near += inside if len(inside) == 1 else []
-    return next((folder for folder in near if (folder / _FILE).is_file()), None)
+    with suppress(OSError):
+        return next((folder for folder in near if (folder / _FILE).is_file()), None)
+    return None
 
 
 def _parsed_lines(file: BinaryIO, name: str) -> Iterator[Event]:

@@ -134,6 +134,7 @@ print(os.environ.get("RAY_AUTH_TOKEN") is not None)
         ("/proc", {}, True),  # as root finds it, too
         ("/proc", {"RAY_AUTH_TOKEN_PATH": "/nowhere"}, False),
         ("/proc", {"RAY_ADDRESS": "127.0.0.1:1"}, False),
+        ("/proc", {"RAY_AUTH_MODE": "disabled"}, False),
         (None, {}, False),
     ],
 )

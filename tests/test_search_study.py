@@ -164,7 +164,7 @@ BROKEN = {
     "early_stop: {name: [asha]}": "s.yaml, line 1: unknown early_stop \"['asha']\"; known: asha, hyperband, median, none, pbt (did you mean 'asha'?)",
     "sampler: {name: [tpe]}": "s.yaml, line 1: unknown sampler \"['tpe']\"; known: tpe, gp, cmaes, random, qmc, grid, nsga2, nsga3 (did you mean 'tpe'?)",
     "sampler: {warm_start: runs/a}": "s.yaml, line 1: sampler.warm_start must be a list, like [runs/a], got 'runs/a'",
-    "sampler: {known: {x: 1}}": "s.yaml, line 1: sampler.known must be a list, like [{x: 1}], got {'x': 1}",
+    "sampler: {known: {x: 1}}": "s.yaml, line 1: sampler.known must be a list, like [{…}], got {'x': 1}",
     'objective: {metric: "a\\nb"}': "s.yaml, line 1: objective.metric must be a name that can be shown on a line, got 'a\\nb'",
     "objective: {metric: ''}": "s.yaml, line 1: objective.metric must be a name that can be shown on a line, got ''",
     "objective: [{metric: ' '}, {metric: a}]": "s.yaml, line 1: objective.0.metric must be a name that can be shown on a line, got ' '",

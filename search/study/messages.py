@@ -36,6 +36,7 @@ _LIKE = {
     "objective": "like {metric: val_accuracy, mode: max}",
     "sampler": "like {name: tpe}",
 }
+_SHORT = 60
 _MEMBERS = ("int", "float", "literal['auto']", *KINDS_OF_DATA, *KINDS_OF_OBJECTIVE, *_VARIANTS)
 
 
@@ -101,7 +102,8 @@ def _complaint(error: ErrorDetails, whole: type[BaseModel], path: list[str | int
 
 def _must_be_a_list(got: Any) -> str:
     # Of one thing, a list of it was meant.
-    return f"must be a list, like {yaml_text.line([got])}" if isinstance(got, str | dict) else "must be a list"
+    like = f", like [{got}]" if isinstance(got, str) and len(got) < _SHORT else ", like [{…}]"
+    return f"must be a list{like if isinstance(got, str | dict) else ''}"
 
 
 def _elsewhere(path: Sequence[str | int], whole: type[BaseModel]) -> str:
