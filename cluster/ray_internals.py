@@ -1,6 +1,7 @@
 """Attributes of Ray's own (2.60), where it offers no other way: mostly to hold back what a search does without.
 
-That is passed over where Ray has it no longer: a cluster takes a moment longer to start, or a word too many is said.
+What Ray has no longer is passed over: then a cluster takes a moment longer to start, a word too many is said, or that
+its processes have died, or may use few cores, is not seen.
 """
 
 import os

@@ -360,7 +360,9 @@ def test_a_search_goes_on_when_nobody_watches_it_any_more(is_terminal: bool, tmp
     os.close(writer)
     seen = b""
     while b"of 6" not in seen:
-        seen += os.read(reader, 10_000)
+        piece = os.read(reader, 10_000)
+        assert piece, (tmp_path / "said").read_text()
+        seen += piece
     os.close(reader)
     code = typed.wait(timeout=60)
     run = open_run(tmp_path / "runs" / "slow")
