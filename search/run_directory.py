@@ -97,7 +97,7 @@ def _taken(study: Study) -> UsageError:
         begun = open_run(run).study
         different = changes(begun, study.to_mapping())
         if study.budget.trials < begun["budget"]["trials"]:  # it has been grown: a run does not shrink
-            different.pop("budget.trials")
+            different.pop("budget.trials", None)
     except (OSError, RunError):  # it can't be read, and may be something else
         different = {}
     fixed = [key for key in different if not may_change(key)]
