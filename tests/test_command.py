@@ -24,7 +24,7 @@ from PIL import Image
 from results import open_run
 from search import Outcome
 from search.command import EXIT_CODES
-from trainables.datasets import load_part
+from trainables.datasets import PartName, load_part
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[1]
@@ -150,9 +150,13 @@ def test_a_cluster_that_is_not_there(type_in: Typed, tmp_path: Path) -> None:
 
 def idx_folder(folder: Path) -> Path:
     """A data set of our own, as four idx files of 8 x 8 digits."""
+    return fill_with_idx(folder, "train", "test")
+
+
+def fill_with_idx(folder: Path, train: PartName, test: PartName) -> Path:
     folder.mkdir()
-    for part, prefix in (("train", "train"), ("test", "t10k")):
-        taken = load_part("optdigits", Path("data"), part)  # type: ignore[arg-type]
+    for part, prefix in ((train, "train"), (test, "t10k")):
+        taken = load_part("optdigits", Path("data"), part)
         images = struct.pack(">HBBIII", 0, 8, 3, *taken.images.shape) + taken.images.tobytes()
         labels = struct.pack(">HBBI", 0, 8, 1, len(taken.labels)) + taken.labels.tobytes()
         (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
@@ -167,6 +171,15 @@ def test_a_folder_of_idx_files_is_prepared_described_and_trained(say: Say, tmp_p
     code, out, err = say("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
     assert (code, err) == (0, "") and (tmp_path / "m" / "model.safetensors").is_file()
     assert len(pd.read_parquet(tmp_path / "m" / "predictions.parquet")) == 360
+
+
+def test_a_test_part_that_is_trained_on_is_told_of(say: Say, tmp_path: Path) -> None:
+    fill_with_idx(tmp_path / "mine", "train", "train")
+    code, out, err = say("data", "./mine")
+    assert (code, err) == (0, "") and out.endswith(
+        "\nwarning: of 1437 test images, 1437 are training images too, to the pixel: the winner's test figure will be "
+        "too good; keep one of each\n"
+    )
 
 
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])

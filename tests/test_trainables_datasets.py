@@ -365,11 +365,56 @@ def test_folders_without_classes_or_pictures_are_refused(tmp_path: Path) -> None
     )
     refused(lambda: prepare(str(folder), data), message)
     (folder / "train").mkdir()
-    message = f"{folder}: must hold train and test, or folders of classes; got train alone"
+    message = (
+        f"{folder}: must hold train and test, or folders of classes; got train alone: "
+        f"name the test part so, or give {folder / 'train'}, of which a sixth is set aside"
+    )
     refused(lambda: prepare(str(folder), data), message)
     missing = str(tmp_path / "nowhere")
     message = f"data set {missing!r} must be a folder, but there is none; check the path"
     refused(lambda: prepare(missing, data), message)
+    packed = tmp_path / "bars.zip"
+    packed.touch()
+    refused(
+        lambda: prepare(str(packed), data), f"data set {str(packed)!r} must be a folder, but it is a file; unpack it"
+    )
+
+
+def test_a_folder_too_high_up_is_told_which_one_it_may_be(tmp_path: Path) -> None:
+    fill_with_classes(tmp_path / "unpacked" / "bars", 12)
+    (tmp_path / "unpacked" / "__MACOSX" / "bars").mkdir(parents=True)
+    folder = tmp_path / "unpacked"
+    message = f"{folder}: must hold a folder of pictures for each of 2 to 256 classes, got 1; is it {folder / 'bars'}?"
+    refused(lambda: prepare(str(folder), tmp_path / "data"), message)
+
+
+def test_what_others_validate_on_is_of_the_training_part(tmp_path: Path) -> None:
+    folder = tmp_path / "bars"
+    for part, per_class in (("train", 5), ("val", 3), ("test", 2)):
+        fill_with_classes(folder / part, per_class)
+    prepare(str(folder), tmp_path / "data")
+    about = describe(str(folder), tmp_path / "data")
+    assert (about.train.per_class, about.test.per_class) == ((8, 8), (2, 2))
+    (folder / "val" / "down").rename(folder / "val" / "up")
+    message = f"{folder}: train and val must hold the same classes, differing: down, up"
+    refused(lambda: prepare(str(folder), tmp_path / "data"), message)
+
+
+def test_images_that_are_there_twice_are_counted(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    folder = tmp_path / "noise"
+    for part, count in (("train", 4), ("test", 3)):
+        for name in ("a", "b"):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = chance.integers(0, 256, (28, 28), np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
+    for copy in ("train/b/copy.png", "train/b/again.png", "test/a/copy.png"):
+        shutil.copy(folder / "train" / "a" / "0.png", folder / copy)
+    prepare(str(folder), tmp_path / "data")
+    about = describe(str(folder), tmp_path / "data")
+    assert (about.train.count, about.test.count, about.repeated) == (10, 7, (2, 1))
+    assert describe("optdigits", tmp_path).repeated == (0, 0)
 
 
 def test_train_and_test_must_hold_the_same_classes(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def prepare(name: str, folder: Path, source: Path | None = None) -> Path:
 
     Args:
         name: One of `KNOWN`, or the path of a folder: of idx files named as MNIST's are, or of pictures by
-            class, `train/<class>/*` and `test/<class>/*`. With `<class>/*` alone, a sixth of each class
+            class, `train/<class>/*` and `test/<class>/*`; what lies in `val`, `valid` or `validation` beside them
+            is of the training part too. With `<class>/*` alone, a sixth of each class
             becomes the test part, drawn with seed 0. A folder that has changed is prepared anew.
         folder: Where prepared data sets lie; made if it isn't there.
         source: For torchvision's sets: a folder with the raw files (or above `raw`), which are checked and

@@ -15,6 +15,8 @@ from trainables.errors import DataError, ImageError
 from trainables.images import SUFFIXES, UInt8, is_dark_on_light, list_pictures, read_idx, read_picture, to_input
 
 _PICTURE_SIDE = 28
+# What others call the part that is validated on: here it is drawn anew, of all that is learned from.
+_VALIDATION = ("val", "valid", "validation")
 
 
 def load(folder: Path) -> Whole:
@@ -25,11 +27,15 @@ def load(folder: Path) -> Whole:
     """
     if any(_idx_path(folder, file) for file in MNIST_FILES):
         return _check_classes(folder, _from_idx(folder))
-    parts = [part for part in ("train", "test") if (folder / part).is_dir()]
-    if len(parts) == 1:
-        raise DataError(f"{folder}: must hold train and test, or folders of classes; got {parts[0]} alone")
-    if parts:
-        return _check_classes(folder, _from_parted_pictures(folder))
+    parts = [part for part in ("train", *_VALIDATION, "test") if (folder / part).is_dir()]
+    if "train" in parts and "test" in parts:
+        return _check_classes(folder, _from_parted_pictures(folder, parts[:-1]))
+    if "train" in parts or "test" in parts:
+        hint = f"name the test part so, or give {folder / parts[0]}, of which a sixth is set aside"
+        raise DataError(
+            f"{folder}: must hold train and test, or folders of classes; got {' and '.join(parts)} alone"
+            + f": {hint}" * (parts[0] == "train")
+        )
     names, pictures, labels = _list_classes(folder)
     images = _read_pictures(pictures, _are_dark_on_light(pictures))
     try:
@@ -81,28 +87,40 @@ def _read_named_idx(folder: Path, file: str) -> npt.NDArray[Any]:
     return array
 
 
-def _from_parted_pictures(folder: Path) -> Whole:
-    names, pictures, labels = _list_classes(folder / "train")
-    test_names, test_pictures, test_labels = _list_classes(folder / "test")
-    if names != test_names:
-        differing = ", ".join(sorted(set(names) ^ set(test_names)))
-        raise DataError(f"{folder}: train and test must hold the same classes, differing: {differing}")
+def _from_parted_pictures(folder: Path, learned_from: Sequence[str]) -> Whole:
+    parts = {part: _list_classes(folder / part) for part in (*learned_from, "test")}
+    names = parts["train"][0]
+    for part, (others, *_) in parts.items():
+        if names != others:
+            differing = ", ".join(sorted(set(names) ^ set(others)))
+            raise DataError(f"{folder}: train and {part} must hold the same classes, differing: {differing}")
+    pictures = [picture for part in learned_from for picture in parts[part][1]]
     inverted = _are_dark_on_light(pictures)
-    train, test = Part(_read_pictures(pictures, inverted), labels), _read_pictures(test_pictures, inverted)
-    return Whole(names, train, Part(test, test_labels))
+    train = Part(_read_pictures(pictures, inverted), np.concatenate([parts[part][2] for part in learned_from]))
+    _, test_pictures, test_labels = parts["test"]
+    return Whole(names, train, Part(_read_pictures(test_pictures, inverted), test_labels))
 
 
 def _list_classes(folder: Path) -> tuple[tuple[str, ...], list[Path], UInt8]:
     """The class names of a folder, and the pictures of all its classes with their labels."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path))
     if not 2 <= len(classes) <= 256:
-        raise DataError(f"{folder}: must hold a folder of pictures for each of 2 to 256 classes, got {len(classes)}")
+        within = [path for path in classes if any(file.is_dir() and not _is_hidden(file) for file in path.iterdir())]
+        hint = f"; is it {within[0]}?" if len(classes) == 1 and within else ""
+        raise DataError(
+            f"{folder}: must hold a folder of pictures for each of 2 to 256 classes, got {len(classes)}{hint}"
+        )
     pictures = [list_pictures(path) for path in classes]
     for path, held in zip(classes, pictures, strict=True):
         if not held:
             raise DataError(f"{path}: must hold pictures of its class, got none; add some or delete the folder")
     labels = np.repeat(np.arange(len(classes)), [len(held) for held in pictures]).astype(np.uint8)
     return tuple(path.name for path in classes), [picture for held in pictures for picture in held], labels
+
+
+def _is_hidden(folder: Path) -> bool:
+    """Whether a system or an editor keeps it for itself; macOS packs the second one into its archives."""
+    return folder.name.startswith(".") or folder.name == "__MACOSX"
 
 
 def _are_dark_on_light(pictures: Sequence[Path]) -> bool:
@@ -133,7 +151,8 @@ def _as_input(path: Path, inverted: bool) -> UInt8:
 def fingerprint(folder: Path) -> str:
     """A digest of the names, sizes and times of a folder's data files: another one means other data."""
     if not folder.is_dir():
-        raise DataError(f"data set {str(folder)!r} must be a folder, but there is none; check the path")
+        found = "it is a file; unpack it" if folder.is_file() else "there is none; check the path"
+        raise DataError(f"data set {str(folder)!r} must be a folder, but {found}")
     files = ((path.relative_to(folder), path.stat()) for path in sorted(folder.rglob("*")) if _is_data(path))
     lines = (f"{path}\t{stat.st_size}\t{stat.st_mtime_ns}\n" for path, stat in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

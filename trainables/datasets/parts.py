@@ -41,7 +41,12 @@ class PartSize:
 
 @dataclass(frozen=True)
 class Description:
-    """What a data set is: its frame in pixels, its classes, the sizes of its parts, and where it lies."""
+    """What a data set is: its frame in pixels, its classes, the sizes of its parts, and where it lies.
+
+    Args:
+        repeated: How many images of the training part are there already, to the pixel, and how many of the test part
+            the training part holds too; None of one that was prepared before they were counted.
+    """
 
     name: str
     height: int
@@ -49,6 +54,7 @@ class Description:
     class_names: tuple[str, ...]
     train: PartSize
     test: PartSize
+    repeated: tuple[int, int] | None
     where: str
 
 
@@ -64,7 +70,9 @@ class Whole:
         """The same told in numbers."""
         height, width = self.train.images.shape[1:]
         train, test = (_part_size(part.labels, len(self.class_names)) for part in (self.train, self.test))
-        return Description(name, height, width, self.class_names, train, test, where)
+        known = {image.tobytes() for image in self.train.images}
+        repeated = train.count - len(known), sum(image.tobytes() in known for image in self.test.images)
+        return Description(name, height, width, self.class_names, train, test, repeated, where)
 
 
 def _part_size(labels: UInt8, num_classes: int) -> PartSize:

@@ -111,12 +111,13 @@ def _parse_about(path: Path) -> dict[str, Any]:
         _description(about, "")
         if about["format"] != _FORMAT or not {"train", "test"} <= set(about["sha256"]) or "origin" not in about:
             raise ValueError(f"format {about['format']}")
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
         raise DataError(f"must describe a data set prepared in format {_FORMAT}, got something else ({err!r})") from err
     return about
 
 
 def _description(about: dict[str, Any], where: str) -> Description:
     train, test = (PartSize(about[part]["count"], tuple(about[part]["per_class"])) for part in ("train", "test"))
-    names = tuple(about["class_names"])
-    return Description(about["name"], about["height"], about["width"], names, train, test, where)
+    names, repeated = tuple(about["class_names"]), about.get("repeated")
+    repeated = None if repeated is None else (int(repeated[0]), int(repeated[1]))
+    return Description(about["name"], about["height"], about["width"], names, train, test, repeated, where)
