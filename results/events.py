@@ -246,14 +246,14 @@ def log_there(run_directory: Path) -> Path:
     path = log_path(run_directory)
     _refuse_links(path)
     if not path.is_file():
-        meant = _meant(run_directory)
-        like = f"did you mean {meant}?" if meant else "name one, like runs/quickstart"
+        near = meant(run_directory)
+        like = f"did you mean {near}?" if near else "name one, like runs/quickstart"
         raise RunError(f"{str(run_directory)!r} is not a run directory: it has no {_FILE}; {like}")
     return path
 
 
-def _meant(path: Path) -> Path | None:
-    """The run directory that a path lies in, or that is called so, or the only one in it."""
+def meant(path: Path) -> Path | None:
+    """The run directory that a path lies in, or that is called so, or the only one in it; None if there is none."""
     near = [*list(path.parents)[:2], *(Path("runs") / name for name in (path.name, path.stem))]
     with suppress(OSError):
         inside = [folder for folder in islice(path.iterdir(), _MOST_LOOKED_AT) if (folder / _FILE).is_file()]

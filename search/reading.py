@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from results import Place
+from results.events import meant
 from search.errors import UsageError
 from search.show import rows, text_table
 from trainables.errors import ImageError, ModelError
 
 # Pictures are read and predicted so many at a time, so that a folder of any size needs little memory.
 _CHUNK = 1000
+# A model folder holds one of them, of several winners the second.
+_OF_A_MODEL = ("config.json", "pareto.json")
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,17 @@ def model_folder(run: Place) -> Iterator[Path]:
     """A folder on this machine with the model of a run in it, or in its `best/`, for the time of the block.
 
     Raises:
-        ModelError: Shared storage holds none there.
+        ModelError: Shared storage holds none there, or the name is nearly that of a run.
     """
     if isinstance(run, Path):
+        near = None if any((run / name).exists() for name in (*_OF_A_MODEL, "best", "events")) else meant(run)
+        if near:
+            raise ModelError(f"{str(run)!r} is neither a run directory nor a model folder; did you mean {near}?")
         yield run
         return
     names = run.names()
-    at = run / "best" if {"best/config.json", "best/pareto.json"} & set(names) else run
-    if at == run and not {"config.json", "pareto.json"} & set(names):
+    at = run / "best" if {f"best/{name}" for name in _OF_A_MODEL} & set(names) else run
+    if at == run and not set(_OF_A_MODEL) & set(names):
         raise ModelError(
             f"'{run}' must be a run that has a winner, or its model, got neither; `digitsearch status {run}`"
         )

@@ -142,6 +142,18 @@ def test_a_gpu_where_there_is_none(type_in: Typed, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_that_is_nearly_named(say: Say, tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "mine" / "events" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    for typed in ("mine", "mine.yaml", "runs", "runs/mine/mine-1"):
+        code, out, err = say("predict", typed, "x.png")
+        told = f"error: {typed!r} is neither a run directory nor a model folder; did you mean runs/mine?\n"
+        assert (code, out, err) == (2, "", told)
+    code, _, err = say("predict", "runs/mine", "x.png")
+    assert code == 2 and err.startswith("error: 'runs/mine' must be a model folder")
+
+
 def test_a_cluster_that_is_not_there(type_in: Typed, tmp_path: Path) -> None:
     typed = type_in("run", "quickstart", "--address", "127.0.0.1:1")
     assert typed.returncode == 2 and typed.stderr.startswith("error: a Ray cluster must be reachable at '127.0.0.1:1'")
