@@ -362,8 +362,10 @@ def train(
 ) -> None:
     """Train one model without a search."""
     from search import show, single
+    from search.progress import console
     from search.study import Study
 
+    shown = console()
     epochs = epochs or single.usual_epochs(dataset, directory)
     section = {
         "dataset": dataset,
@@ -378,9 +380,9 @@ def train(
         study,
         single.configuration(set_),
         num_threads=threads,
-        on_epoch=lambda epoch, reported: typer.echo(show.epoch_line(epoch, epochs, reported)),
+        on_epoch=lambda epoch, reported: shown.print(show.epoch_line(epoch, epochs, reported)),
     )
-    typer.echo(show.trained(out, metrics))
+    shown.print(show.trained(out, metrics))
 
 
 @app.command()

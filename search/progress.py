@@ -27,17 +27,17 @@ _FRAME_S = 0.5
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Show nothing more. As rich has it, the process ends; a search goes on when nobody watches."""
+        """Show nothing more. As rich has it, the process ends; what is trained goes on when nobody watches."""
         self.quiet = True
         if not self.stderr:  # what is said there at the end is to fail as little
             with open(os.devnull, "w") as nobody:
                 os.dup2(nobody.fileno(), self.file.fileno())
         where = "error" if self.stderr else "output"
-        warnings.warn(f"who read standard {where} is gone; the search goes on", category=RunWarning, stacklevel=1)
+        warnings.warn(f"who read standard {where} is gone; the work goes on", category=RunWarning, stacklevel=1)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where a search is shown. What trials say is shown as it is: [red] in an error is no colour."""
+    """Where a search or a training is shown. What trials say is shown as it is: [red] in an error is no colour."""
     return _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 

@@ -394,7 +394,28 @@ def test_a_search_goes_on_when_nobody_watches_it_any_more(is_terminal: bool, tmp
     assert run.winner and run.count("finished") == 6
     if not is_terminal:
         assert code == 0
-        assert (tmp_path / "said").read_text() == "warning: who read standard output is gone; the search goes on\n"
+        assert (tmp_path / "said").read_text() == "warning: who read standard output is gone; the work goes on\n"
+
+
+def test_a_training_goes_on_when_nobody_watches(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "search",
+        "train",
+        "--epochs",
+        "3",
+        "--set",
+        "model=mlp",
+        "--out",
+        str(tmp_path / "m"),
+    ]
+    reader, writer = os.pipe()
+    os.close(reader)
+    typed = subprocess.run(words, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert typed.returncode == 0 and (tmp_path / "m" / "model.safetensors").is_file()
+    assert typed.stderr == "warning: who read standard output is gone; the work goes on\n"
 
 
 def test_a_wide_range_without_log_is_hinted_at(say: Say, tmp_path: Path) -> None:
