@@ -3,22 +3,20 @@
 import gc
 import logging
 import os
-import secrets
 import shlex
 import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from cluster import token
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
 from cluster.imports import as_if_missing, import_meanwhile, no_collection
@@ -99,30 +97,7 @@ def settle_environment(address: str | None = None) -> None:
     if meant(address) == "local" and "ray" not in sys.modules:
         os.environ.setdefault(*_ON_LOOPBACK)
         os.environ.setdefault(*_WITH_A_TOKEN)
-        _have_a_token()
-
-
-def _have_a_token() -> None:
-    """Have a token for a cluster of our own, at home, where Ray looks for one.
-
-    It would write one itself, for everybody to read, and not start where it can't (2.60).
-    """
-    is_given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if is_given or os.environ["RAY_AUTH_MODE"] != "token":
-        return
-    token = secrets.token_hex(32)
-    try:
-        file = Path.home() / ".ray" / "auth_token"
-        if file.exists():
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent) as written:  # for this user alone
-            written.write(token)
-            written.flush()
-            with suppress(FileExistsError):  # of another search that starts
-                os.link(written.name, file)
-    except (OSError, RuntimeError):  # as in a container whose user is a number, without a home
-        os.environ["RAY_AUTH_TOKEN"] = token
+        token.have_one()
 
 
 def meant(address: str | None) -> str:
@@ -175,10 +150,10 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
         import ray
 
     imported()
-    if address == "auto":
-        _check_one_was_started()
     if address == "local":
         _check_it_can_start()
+    else:
+        token.send_where_asked(_started_here() if address == "auto" else address)
     # A cluster that is joined was started without the settings: its workers get them with this job.
     options: dict[str, Any] = {"runtime_env": {"env_vars": _TUNE_SETTINGS}}
     if address == "local":
@@ -197,10 +172,7 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
             stack.enter_context(ThreadPoolExecutor(1)).submit(import_meanwhile, meanwhile)
             joined = ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except ray.exceptions.AuthenticationError as err:  # its text is long, and may tell where a token lies
-        refused = ValueError("its token was refused; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as there")
-        raise ClusterError(_unreachable(address, refused)) from err
-    except ConnectionError as err:
-        raise ClusterError(_unreachable(address, _unanswered(err))) from err
+        raise ClusterError(token.must_be_given(address)) from err
     except (OSError, ValueError, RuntimeError) as err:
         raise ClusterError(_unreachable(address, err)) from err
     except Exception as err:  # by no other type is it told that a cluster of our own did not come up
@@ -259,24 +231,14 @@ def _check_it_can_start() -> None:
             raise ClusterError(f"{name} must not be {value!r}, with which Ray does not start; unset it")
 
 
-def _check_one_was_started() -> None:
-    """Raise ClusterError unless a cluster that others may join runs on this machine."""
+def _started_here() -> str:
+    """The host:port of the cluster that others may join on this machine; ClusterError if none runs."""
     found = latest_started()
     if found is None:
         must = "a Ray cluster must have been started on this machine for the address 'auto', got none"
         raise ClusterError(f"{must}; start one (ray start --head), or leave the address out to run without")
     check_answers(found)
-
-
-def _unanswered(err: ConnectionError) -> Exception:
-    """What to say of a place where somebody listens, but does not answer as a cluster does."""
-    if os.environ.get("RAY_AUTH_MODE") == "token":
-        return err
-    # Without one, a cluster that has a token is to Ray one that does not answer (2.60).
-    return ValueError(
-        f"{err}, which may ask for a token, as what `ray start` starts does: set RAY_AUTH_MODE=token, and "
-        "RAY_AUTH_TOKEN_PATH if it is not ~/.ray/auth_token"
-    )
+    return found
 
 
 def _unreachable(address: str, err: Exception) -> str:

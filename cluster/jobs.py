@@ -1,8 +1,4 @@
-"""A Ray cluster's jobs: sent, listed, followed and stopped over HTTP, at the address of its dashboard.
-
-A token is Ray's own affair: RAY_AUTH_MODE, RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and ~/.ray/auth_token are read by Ray's
-client, and nothing here looks at them.
-"""
+"""A Ray cluster's jobs: sent, listed, followed and stopped over HTTP, at the address of its dashboard."""
 
 import asyncio
 import logging
@@ -16,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster import token
 from cluster.connect import check_answers
 from cluster.errors import ClusterError
 from cluster.packing import check_size
@@ -221,11 +218,17 @@ def jobs_at(address: str | None) -> Jobs:
     with _explained(said), _alone_at(said):
         # Seconds: the command line imports this module when it has to.
         import ray
+        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
-        client = JobSubmissionClient(said)
+        try:
+            client = JobSubmissionClient(said)
+        except AuthenticationError:
+            if not token.send():
+                raise
+            client = JobSubmissionClient(said)
     # Ray's client knows it and has no public way to say it: `get_version` gives that of its interface.
     check_version(ray.__version__, client._server_ray_version, said)
     return Jobs(client, said)
@@ -269,10 +272,7 @@ def _explained(address: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as err:  # its text is long, and is Ray's to keep: it may tell where a token lies
-        raise ClusterError(
-            f"the cluster at {address!r} must be given its token, got refused; set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) as on the cluster"
-        ) from err
+        raise ClusterError(token.must_be_given(address)) from err
     except (ConnectionError, RequestException) as err:
         raise ClusterError(
             f"a Ray cluster's dashboard must answer at {address!r}, got nothing; "

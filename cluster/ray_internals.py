@@ -1,7 +1,7 @@
 """Attributes of Ray's own (2.60), where it offers no other way: mostly to hold back what a search does without.
 
 What Ray has no longer is passed over: then a cluster takes a moment longer to start, a word too many is said, or that
-its processes have died, or may use few cores, is not seen.
+its processes have died, may use few cores, or ask for a token, is not seen.
 """
 
 import os
@@ -16,6 +16,9 @@ _FOR_OTHERS = ("start_api_server", "start_monitor", "start_log_monitor")
 # The version whose raylet can do with `cluster.no_agent`: one that waits for more would not start.
 _HAS_PORTS_IN_FILES = "2.60."
 _BUILDS_COMMAND = "_build_python_executable_command_memory_profileable"
+# What Ray's own client asks a cluster first.
+_FIRST_QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+_ANSWER_S = 5.0
 _OF_A_DEATH = "A worker died or was killed"
 
 
@@ -70,6 +73,31 @@ def deaths_unsaid() -> Iterator[None]:
 
     with _replaced(worker, {"print_to_stdstream": say}):
         yield
+
+
+def refuses(address: str) -> bool:
+    """Whether the cluster at host:port asks for another token than what Ray sends; False also if it doesn't say."""
+    import grpc
+    from ray._private import grpc_utils
+
+    open_channel = getattr(grpc_utils, "init_grpc_channel", None)
+    if open_channel is None:
+        return False
+    with open_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(_FIRST_QUESTION)(b"", timeout=_ANSWER_S)
+        except grpc.RpcError as err:
+            return bool(err.code() == grpc.StatusCode.UNAUTHENTICATED)
+    return False
+
+
+def read_variables() -> None:
+    """Have Ray read its variables of the environment once more, as when it is imported."""
+    from ray import _raylet
+
+    config = getattr(_raylet, "Config", None)
+    if config is not None:
+        config.initialize("")
 
 
 def num_cores() -> int | None:

@@ -39,7 +39,7 @@ _VARIABLES = {
     "HOME": "What `~` in a study means, and where Ray's token lies; `/` where the user has none.",
     "RAY_ADDRESS": "The cluster that `run`, `resume` and `plan` join; for the verbs of jobs, its dashboard.",
     "RAY_API_SERVER_ADDRESS": "The dashboard of the cluster, for `submit`, `jobs`, `logs`, `stop` and `status JOB`.",
-    "RAY_AUTH_MODE": "`token` where the cluster was started with one.",
+    "RAY_AUTH_MODE": "`token` or `disabled`; where it is not set, a cluster that asks for a token is sent it.",
     "RAY_AUTH_TOKEN": "The token itself.",
     "RAY_AUTH_TOKEN_PATH": "A file that holds it; by default `~/.ray/auth_token`.",
     "XDG_CACHE_HOME": "Where `digitsearch/precision.json` lies, what a machine's bf16 is worth; else `~/.cache`.",

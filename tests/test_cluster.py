@@ -366,13 +366,14 @@ def test_mistakes_are_one_message(on_cluster: Typed) -> None:
         typed = on_cluster("search", *words)
         assert typed.returncode == 2 and typed.stderr.startswith("error: unknown job 'nothing' at 'http://127.0.0.1:")
         assert typed.stderr.count("\n") == 1
-    for token in ("another-token-for-tests-0123456789abcdef", ""):
-        refused = on_cluster("search", "jobs", RAY_AUTH_TOKEN=token, RAY_AUTH_MODE="token" if token else "disabled")
-        assert (
-            refused.returncode == 2
-            and "must be given its token, got refused; set RAY_AUTH_MODE=token" in refused.stderr
-        )
-        assert "Traceback" not in refused.stderr and (not token or token not in refused.stderr)
+    for mode, found in (
+        ("token", "that in RAY_AUTH_TOKEN, which it refused"),
+        ("disabled", "RAY_AUTH_MODE=disabled, which sends none; unset it"),
+    ):
+        token = "another-token-for-tests-0123456789abcdef"
+        refused = on_cluster("search", "jobs", RAY_AUTH_TOKEN=token, RAY_AUTH_MODE=mode)
+        assert refused.returncode == 2 and f"must be given its token, got {found}; have the one of" in refused.stderr
+        assert "Traceback" not in refused.stderr and token not in refused.stderr
     wrong = on_cluster("search", "submit", "quickstrat")
     assert wrong.returncode == 2 and "(did you mean 'quickstart'?)" in wrong.stderr
 
@@ -383,22 +384,48 @@ def test_what_was_typed_goes_before_the_environment(
     three_nodes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(ClusterError, match=r"must answer at 'http://127\.0\.0\.1:9'"):
         jobs_at(None)
     with pytest.raises(ClusterError, match=f"the cluster at '{three_nodes.dashboard}' must be given its token"):
         jobs_at(three_nodes.dashboard)
 
 
+JOINS = """
+import sys
+from cluster.connect import connected
+with connected(sys.argv[1]):
+    import ray
+    print(len(ray.nodes()))
+"""
+
+
 @pytest.mark.ray
-@pytest.mark.chaos  # Ray asks for twenty seconds before it gives up
-def test_a_cluster_that_asks_for_a_token_is_told_of(three_nodes: SimpleNamespace, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token_is_sent_it(three_nodes: SimpleNamespace, tmp_path: Path) -> None:
     environment = {name: value for name, value in three_nodes.environment.items() if name != "RAY_AUTH_MODE"}
-    typed = subprocess.run(
-        [sys.executable, "-m", "search", "run", "quickstart", "--address", three_nodes.address],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert typed.returncode == 2 and "Traceback" not in typed.stderr
-    assert "which may ask for a token, as what `ray start` starts does: set RAY_AUTH_MODE=token" in typed.stderr
+    command = [sys.executable, "-c", JOINS, three_nodes.address]
+    joined = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert joined.stdout == "3\n", joined.stderr
+    command = [sys.executable, "-m", "search", "jobs", "--address", three_nodes.dashboard]
+    listed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert listed.returncode == 0, listed.stderr
+
+    del environment["RAY_AUTH_TOKEN"]
+    command = [sys.executable, "-m", "search", "run", "quickstart", "--address", three_nodes.address]
+    for variables, found in (
+        ({}, "none"),
+        ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE=disabled, which sends none; unset it"),
+        ({"RAY_AUTH_TOKEN": f"{TOKEN}1"}, "that in RAY_AUTH_TOKEN, which it refused"),
+        ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "/nowhere must hold the token, got: No such file or directory"),
+    ):
+        typed = subprocess.run(
+            command, cwd=tmp_path, env=environment | variables, capture_output=True, text=True, timeout=60
+        )
+        assert typed.returncode == 2 and typed.stderr == (
+            f"error: the cluster at {three_nodes.address!r} must be given its token, got {found}; have the one of the "
+            "cluster in ~/.ray/auth_token, or in the file that RAY_AUTH_TOKEN_PATH names\n"
+        )
     assert not list(tmp_path.iterdir())
 
 

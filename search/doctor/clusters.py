@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from cluster.connect import check_answers
 from cluster.errors import ClusterError
 from cluster.ray_internals import is_private
+from cluster.token import Token, token
 from search.doctor.finding import Finding, fault, ok, some, warning
 
 _VARIABLES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
@@ -41,23 +42,6 @@ class Cluster:
     def __str__(self) -> str:
         servers = ", ".join(f"{name} {pid}" for name, pid in self.processes.items())
         return f"at {self.address or 'an unknown address'} (process {servers})"
-
-
-@dataclass(frozen=True)
-class Token:
-    """Where Ray would take its token from; the token itself is looked at by nobody here.
-
-    Args:
-        mode: RAY_AUTH_MODE.
-        source: The variable or the file that has it; None for neither.
-        file: The file, if it is one.
-        trouble: Why it can't be had from there.
-    """
-
-    mode: str | None
-    source: str | None = None
-    file: Path | None = None
-    trouble: str | None = None
 
 
 def findings(address: str | None, environment: Mapping[str, str], note: Path) -> list[Finding]:
@@ -187,24 +171,6 @@ def _listens(address: str) -> bool:
     return True
 
 
-def token(environment: Mapping[str, str]) -> Token:
-    """Where the token would come from: the variable, else the file that another one names, else the usual file."""
-    mode = environment.get("RAY_AUTH_MODE")
-    if environment.get("RAY_AUTH_TOKEN"):
-        return Token(mode, "RAY_AUTH_TOKEN")
-    said = environment.get("RAY_AUTH_TOKEN_PATH")
-    file = Path(said) if said else Path(environment.get("HOME") or Path.home()) / ".ray" / "auth_token"
-    try:
-        if file.stat().st_size and os.access(file, os.R_OK):
-            return Token(mode, str(file), file)
-        trouble = "it is empty" if not file.stat().st_size else "it can't be read"
-    except OSError as err:
-        if not said:
-            return Token(mode)
-        trouble = err.strerror or str(err)
-    return Token(mode, trouble=f"{file} must hold the token, got: {trouble}")
-
-
 def token_state(here: Token, named: str | None) -> Finding:
     """Whether a cluster would be given the token that it asks for."""
     mode = here.mode.lower() if here.mode else None
@@ -217,8 +183,8 @@ def token_state(here: Token, named: str | None) -> Finding:
     said = f"RAY_AUTH_MODE is {mode or 'not set'}, " + (f"a token is in {here.source}" if here.source else "no token")
     if named and mode == "token" and not here.source:
         return fault("token", f"{said}, and a cluster is named")
-    if named and mode is None and here.source:
-        return warning("token", f"{said}, so it is not sent to the cluster that is named")
+    if mode is None and here.source:
+        said += ", which a cluster that asks for one is sent"
     return ok("token", said)
 
 
