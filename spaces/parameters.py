@@ -104,8 +104,10 @@ class Int:
     def __post_init__(self) -> None:
         _check_range("int", self.low, self.high, self.log, self.step)
         for name in ("low", "high", "step"):
-            if not isinstance(getattr(self, name), int):
-                raise SpaceError(f"int {name} must be a whole number, got {getattr(self, name)!r}; use float")
+            value = getattr(self, name)
+            if value != int(value):
+                raise SpaceError(f"int {name} must be a whole number, got {value!r}; use float")
+            object.__setattr__(self, name, int(value))  # YAML has 1e3 as 1000.0
         _check_steps("int", self.low, self.high, self.step)
 
     def contains(self, value: object) -> bool:

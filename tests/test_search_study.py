@@ -92,11 +92,23 @@ def test_a_tilde_is_the_home_of_who_types_it(tmp_path: Path, monkeypatch: pytest
     assert load_study("quickstart", ["output=a~/b"]).run_directory == Path("a~/b/quickstart")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("1d", 86400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("1d", 86400), ("1h30m", 5400), ("1d 12h", 129600)],
+)
 def test_durations(text: str, seconds: float) -> None:
     study = load_study("quickstart", [f"budget.wall={text}"])
     assert study.budget.wall == seconds
     assert load_study("quickstart", [f"budget.wall={duration_text(seconds)}"]).budget.wall == seconds
+
+
+def test_a_whole_number_may_be_written_with_its_power_of_ten() -> None:
+    study = load_study(
+        "quickstart", ["budget.trials=1e2", "space={hidden: {int: [1, 1e3], log: true}}", "sampler.seed=2.0"]
+    )
+    assert (study.budget.trials, study.space.parameters["hidden"].high, study.sampler.seed) == (100, 1000, 2)  # type: ignore[union-attr]
+    assert {type(study.budget.trials), type(study.space.parameters["hidden"].high)} == {int}  # type: ignore[union-attr]
+    assert load_study("quickstart", ["resources.concurrent=4.0"]).resources.concurrent == 4
 
 
 def test_other_tools_words_lead_to_keys_that_there_are() -> None:
@@ -135,9 +147,9 @@ BROKEN = {
     "budget: {trials: true}": "s.yaml, line 1: budget.trials must be a whole number, got True",
     "budget: {trials: null}": "s.yaml, line 1: budget.trials must be a whole number, got None",
     "budget: 7": "s.yaml, line 1: budget must be a mapping like {trials: 30}, got 7",
-    "budget: {wall: 30}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 2h, got 30",
-    "budget: {wall: 0s}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 2h, got '0s'",
-    "budget: {trial_wall: soon}": "s.yaml, line 1: budget.trial_wall must be a duration like 90s, 30m or 2h, got 'soon'",
+    "budget: {wall: 30}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 1h30m, got 30",
+    "budget: {wall: 0s}": "s.yaml, line 1: budget.wall must be a duration like 90s, 30m or 1h30m, got '0s'",
+    "budget: {trial_wall: soon}": "s.yaml, line 1: budget.trial_wall must be a duration like 90s, 30m or 1h30m, got 'soon'",
     "space: digit": "s.yaml, line 1: unknown space 'digit'; known: digits (did you mean 'digits'?); or package.module:name, or a mapping",
     "space: {model: {choice: []}}": "s.yaml, line 1: space.model: choice needs at least one option, got []; "
     "list the values to choose from",

@@ -9,13 +9,15 @@ from pydantic_core import PydanticCustomError
 from search.study.section import Section
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = r"(\d+(?:\.\d+)?)\s*([smhd])"
+_PATTERN = r"(\d+(\.\d+)?\s*[smhd]\s*)+"
 
 
 def _seconds(value: object) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value) if isinstance(value, str) else None
-    seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    parts = re.findall(_PART, value) if isinstance(value, str) and re.fullmatch(_PATTERN, value) else []
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
     if seconds < 0.001 or seconds > 1e9:
-        raise PydanticCustomError("duration", "must be a duration like 90s, 30m or 2h")
+        raise PydanticCustomError("duration", "must be a duration like 90s, 30m or 1h30m")
     return seconds
 
 
@@ -31,7 +33,7 @@ Duration = Annotated[
     float,
     BeforeValidator(_seconds),
     PlainSerializer(duration_text),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*[smhd]$", "examples": ["90s", "30m", "2h"]}),
+    WithJsonSchema({"type": "string", "pattern": f"^{_PATTERN}$", "examples": ["90s", "30m", "1h30m"]}),
 ]
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from spaces.errors import did_you_mean
@@ -17,6 +17,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_whole(cls, value: Any, of: ValidationInfo) -> Any:
+        """1e3 is 1000 where a whole number is asked for: YAML has no other way to write it so."""
+        wanted = cls.model_fields[of.field_name or ""].annotation
+        kinds = {wanted, *get_args(wanted)}
+        is_meant = isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds
+        return int(value) if is_meant else value
 
 
 def complaint(key: str, message: str) -> PydanticCustomError:
