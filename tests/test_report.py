@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import vl_convert
 from browser import opened
 from made_runs import PARAMETERS, SPACE, Search, draw, learned, study, telling
 from PIL import Image
@@ -24,14 +27,15 @@ from playwright.sync_api import Browser, Page
 from results import RunError
 from results.intervals import rank_correlation, wilson
 from results.objectives import Objective
-from results.report import sections_of, timeline, write_report
+from results.report import digits, sections_of, timeline, write_report
 from results.report.blocks import shown as shown_as
-from results.report.charts import log_ticks, metric_axis, thinned
+from results.report.charts import chart, log_ticks, metric_axis, rows, thinned, whole
 from results.report.importance import importance
 from results.report.material import read
 from results.report.page import charts_of
-from results.report.space import Parameter
+from results.report.space import Parameter, searched
 from results.report.standing import standing, standings
+from results.report.style import on_paper
 from results.report.trade_off import non_dominated
 from search import Outcome
 from trainables import model
@@ -341,6 +345,51 @@ def test_the_rank_correlation_is_spearmans(reports: Callable[[str], Path]) -> No
             material.epochs[material.epochs["epoch"] == rung].set_index("number")["metric_score"].rank(ascending=False)
         )
         assert said[f"rank-{rung}"] == ranks[ends.idxmax()]
+
+
+def test_of_very_many_classes_those_are_shown_that_are_misread() -> None:
+    names = [f"class {number}" for number in range(50)]
+    read_as = {f"class {number}": "class 49" for number in range(19)}
+    predictions = pd.DataFrame(
+        [(n, read_as.get(n, n) if image else n, 0.9, b"") for n in names for image in range(2)],
+        columns=["label", "digit", "probability", "image"],
+    )
+    material = SimpleNamespace(study={"workload": "digits"}, winner={"number": 0}, predictions=predictions)
+    said = digits.section(material)  # type: ignore[arg-type]
+    assert said and "it misreads" in said.blocks[0].html and "those 20 of its 50 classes" in said.blocks[0].html  # type: ignore[union-attr]
+    confusion, per_class = said.blocks[1].charts  # type: ignore[union-attr]
+    shown = [*names[:19], "class 49"]
+    assert {(row["label"], row["digit"], row["count"]) for row in confusion.spec["datasets"]["cells"]} == {
+        *((name, name, 1) for name in names[:19]), *((name, "class 49", 1) for name in names[:19]), ("class 49", "class 49", 2),
+    }  # fmt: skip
+    assert {row["label"]: row["accuracy"] for row in per_class.spec["datasets"]["classes"]} == {
+        name: 1.0 if name == "class 49" else 0.5 for name in shown
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"int": [1, 1_234_567], "log": True}, "1 to 1234567, even in the logarithm"),
+        ({"int": [1, 9], "step": 2}, "1 to 9, in steps of 2"),
+        ({"int": [1, 9], "step": 1}, "1 to 9"),
+        ({"float": [0.0, 1.0], "step": 0.25}, "0 to 1, in steps of 0.25"),
+        ({"float": [1e-5, 0.1], "step": None, "log": True}, "1e-05 to 0.1, even in the logarithm"),
+        ({"choice": [True, 1.0, "a"]}, "True, 1, a"),
+    ],
+)
+def test_what_was_searched_is_said_whole(entry: dict[str, Any], said: str) -> None:
+    assert searched(entry) == said
+
+
+@pytest.mark.parametrize("last", [2, 3, 9, 40])
+def test_an_axis_of_whole_numbers_has_no_halves(last: int) -> None:
+    x = alt.X("x:Q", axis=whole(1, last), scale=alt.Scale(domain=[1, last], nice=False))
+    drawn = chart("few", "Few", "", rows("few").mark_point().encode(x=x), {"few": pd.DataFrame({"x": [1, last]})})
+    ticks = re.findall(
+        r">(\d[\d.]*)</text>", vl_convert.vegalite_to_svg({**drawn.still, "width": 600}, config=on_paper())
+    )
+    assert len(ticks) >= 2 and ticks == [str(int(tick)) for tick in sorted({float(tick) for tick in ticks})]
 
 
 def test_predictions_are_the_winners(finished: Outcome) -> None:

@@ -29,11 +29,18 @@ _MARGIN = 0.04
 # The golden ratio's fractional part: its whole multiples spread evenly, however many there are (Weyl 1916).
 _GOLDEN = 0.6180339887498949
 _MOST_TICKS = 6
+_FEW = 8
 
 
 def rows(name: str) -> alt.Chart:
     """A chart to be, of the rows that `chart` is given under this name."""
     return alt.Chart(alt.NamedData(name))
+
+
+def whole(first: int, last: int) -> alt.Axis:
+    """An axis of whole numbers: of few each is named, since Vega's `tickMinStep` lets halves through."""
+    named = list(range(first, last + 1)) if last - first <= _FEW else alt.Undefined
+    return alt.Axis(values=named, tickMinStep=1, format="d")
 
 
 def told(**fields: str) -> list[alt.Tooltip]:

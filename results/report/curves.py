@@ -17,6 +17,7 @@ from results.report.charts import (
     state_color,
     thinned,
     told,
+    whole,
 )
 from results.report.early_stop import rungs
 from results.report.material import Material
@@ -63,7 +64,8 @@ def _chart(material: Material, known: pd.DataFrame) -> Chart:
 
 def _layers(axis: MetricAxis, frames: dict[str, pd.DataFrame], hover: alt.Parameter | None) -> Marks:
     scale = alt.Scale(nice=False, zero=False)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"), scale=scale)
+    epochs = frames["curves"]["epoch"]
+    x = alt.X("epoch:Q", title="epoch", axis=whole(int(epochs.min()), int(epochs.max())), scale=scale)
     y, color = axis.on(alt.Y, "value"), state_color(frames["curves"]["state"].tolist())
     curves = rows("curves").encode(x=x, y=y, color=color)
     layers: list[alt.Chart] = []

@@ -13,6 +13,10 @@ _QUESTION = "What does the winner misread?"
 _MOST_MISTAKES = 24
 # With more classes the counts would not fit into their squares.
 _MOST_COUNTS = 15
+# More classes than these make charts that nobody sees at once: then it is about those that are misread most.
+_MOST_CLASSES, _HARDEST = 40, 20
+# The names of more would lie over one another.
+_MOST_LETTERS = 60
 _WIDTH_PX = 560
 
 
@@ -26,7 +30,13 @@ def section(material: Material) -> Section | None:
         return Section("digits", _QUESTION, [Text(Markup(text))])
     wrong = mistakes(read)
     text = Markup("Of {} it misreads {}.").format(plural(len(read), "test image"), number("num-mistakes", len(wrong)))
-    blocks: list[Block] = [Text(text), Grid([_confusion_chart(read), _per_class_chart(read)])]
+    classes = _classes(read)
+    if len(classes) > _MOST_CLASSES:
+        text += Markup(" Shown are those {} of its {} classes that most of these have to do with.").format(
+            _HARDEST, len(classes)
+        )
+        classes = _hardest(wrong, classes)
+    blocks: list[Block] = [Text(text), Grid([_confusion_chart(read, classes), _per_class_chart(read, classes)])]
     if len(wrong):
         first = "All of them" if len(wrong) <= _MOST_MISTAKES else f"The {_MOST_MISTAKES} of which it was surest"
         said = Markup("{}, surest first: the label, what it read, and how probable that seemed to it.").format(first)
@@ -65,16 +75,24 @@ def _classes(read: pd.DataFrame) -> list[str]:
     return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
+def _hardest(wrong: pd.DataFrame, classes: list[str]) -> list[str]:
+    """The classes that most images were misread of or as, in their order."""
+    has_to_do = pd.concat([wrong["label"], wrong["digit"]]).value_counts()
+    ranked = sorted(classes, key=lambda name: has_to_do.get(name, 0), reverse=True)[:_HARDEST]
+    return [name for name in classes if name in ranked]
+
+
 def _step(classes: list[str]) -> int:
     return 30 if len(classes) <= _MOST_COUNTS else 14
 
 
-def _confusion_chart(read: pd.DataFrame) -> Chart:
-    classes, frame = _classes(read), confusion(read)
+def _confusion_chart(read: pd.DataFrame, classes: list[str]) -> Chart:
+    frame = confusion(read[read["label"].isin(classes) & read["digit"].isin(classes)])
     frame["is_right"] = frame["label"] == frame["digit"]
     # Mistakes are few beside what is right: each of the two has its own depth of colour.
     frame["depth"] = 0.15 + 0.75 * frame["count"] / frame.groupby("is_right")["count"].transform("max")
-    scale, above = alt.Scale(domain=classes), alt.Axis(labelAngle=0, orient="top")
+    angle = 0 if max(map(len, classes)) * len(classes) <= _MOST_LETTERS else -90
+    scale, above = alt.Scale(domain=classes), alt.Axis(labelAngle=angle, labelOverlap=False, orient="top")
     base = rows("cells").encode(
         x=alt.X("digit:N", title="read as", scale=scale, axis=above),
         y=alt.Y("label:N", title="label", scale=scale),
@@ -90,8 +108,8 @@ def _confusion_chart(read: pd.DataFrame) -> Chart:
     return chart("confusion", "Confusion matrix (count)", note, drawn, frames, height=height, width=_WIDTH_PX)
 
 
-def _per_class_chart(read: pd.DataFrame) -> Chart:
-    classes, frame = _classes(read), per_class(read)
+def _per_class_chart(read: pd.DataFrame, classes: list[str]) -> Chart:
+    frame = per_class(read[read["label"].isin(classes)])
     base = rows("classes").encode(
         y=alt.Y("label:N", title="label", sort=classes),
         tooltip=told(label="label:N", accuracy="accuracy:Q", low="low:Q", high="high:Q", images="count:Q"),

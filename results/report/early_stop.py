@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from results.intervals import rank_correlation
 from results.report.blocks import Block, Chart, Section, Table, Text, duration, number, percent, plural
-from results.report.charts import chart, rows, told
+from results.report.charts import chart, rows, told, whole
 from results.report.material import Material, finite
 
 _QUESTION = "Did early stopping deserve trust?"
@@ -151,10 +151,11 @@ def _stopped_chart(material: Material, found: Sequence[Rung]) -> Chart:
     bars += [(str(r.epochs), _STOPPED, r.stopped) for r in found]
     bars.append((f"{material.max_epochs} (end)", _NOT_STOPPED, int((material.trials["state"] == "finished").sum())))
     frame = pd.DataFrame(bars, columns=["rung", "what", "count"])
+    most = int(frame.groupby("rung")["count"].sum().max())
     order = list(dict.fromkeys([*(str(r.epochs) for r in found), bars[-1][0]]))
     drawn = rows("rungs").mark_bar().encode(
         y=alt.Y("rung:N", sort=order, title="rung (epochs)"),
-        x=alt.X("count:Q", title="trials that reached it (count)", axis=alt.Axis(tickMinStep=1)),
+        x=alt.X("count:Q", title="trials that reached it (count)", axis=whole(0, most)),
         color=alt.Color("what:N", scale=alt.Scale(domain=[_NOT_STOPPED, _STOPPED])),
         tooltip=told(rung="rung:N", what="what:N", trials="count:Q"),
     )  # fmt: skip
@@ -205,7 +206,7 @@ def _trust(material: Material, agreed: Sequence[Agreement]) -> Markup:
 def _agreement_chart(material: Material, agreed: Sequence[Agreement], epochs: Sequence[int]) -> Chart:
     frame = pd.DataFrame([asdict(one) for one in agreed])
     frame["is_rung"] = frame["epoch"].isin(epochs)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X("epoch:Q", title="epoch", axis=whole(int(frame["epoch"].min()), int(frame["epoch"].max())))
 
     def y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", title="rank correlation (-1 to 1)", scale=alt.Scale(domain=[-1, 1]))

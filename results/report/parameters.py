@@ -1,5 +1,6 @@
 """What mattered? Importance with its uncertainty, all parameters at once, and the most important ones one by one."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import altair as alt
@@ -20,6 +21,7 @@ from results.report.charts import (
     state_shape,
     thinned,
     told,
+    whole,
 )
 from results.report.importance import FEWEST, NUM_SAMPLES, Importance, importance
 from results.report.material import Material
@@ -161,7 +163,8 @@ def _slice_axis(parameter: Parameter) -> alt.X:
         return alt.X("x:N", title=parameter.name, scale=alt.Scale(domain=list(parameter.options)), axis=axis)
     domain = [parameter.low, parameter.high]
     if not parameter.log:
-        return alt.X("x:Q", title=parameter.name, scale=alt.Scale(domain=domain, nice=False))
+        axis = whole(math.ceil(parameter.low), math.floor(parameter.high)) if parameter.is_whole else alt.Axis()
+        return alt.X("x:Q", title=parameter.name, scale=alt.Scale(domain=domain, nice=False), axis=axis)
     ticks = alt.Axis(format="~g", values=log_ticks(parameter.low, parameter.high))
     scale = alt.Scale(type="log", domain=domain, nice=False)
     return alt.X("x:Q", title=f"{parameter.name}, logarithmic", scale=scale, axis=ticks)

@@ -15,6 +15,7 @@ from results.report.charts import (
     state_shape,
     thinned,
     told,
+    whole,
 )
 from results.report.material import Material
 from results.report.timeline import searched_s, total_s
@@ -41,7 +42,7 @@ def section(material: Material) -> Section:
             "x:Q",
             title="trials that have ended (count)",
             scale=alt.Scale(domain=[0, len(frame)], nice=False),
-            axis=alt.Axis(tickMinStep=1),
+            axis=whole(0, len(frame)),
         )
         time = alt.X("x:Q", title=f"time searched ({unit})", scale=alt.Scale(domain=[0, total / divisor], nice=False))
         what = "Hypervolume" if material.are_several else "Best so far"

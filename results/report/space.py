@@ -22,6 +22,7 @@ class Parameter:
         low: Of a range.
         high: Of a range.
         log: Whether the range is searched evenly in the logarithm.
+        is_whole: Whether the range has whole numbers alone.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Parameter:
     low: float = 0.0
     high: float = 1.0
     log: bool = False
+    is_whole: bool = False
 
     @property
     def places(self) -> pd.Series:
@@ -57,9 +59,14 @@ def searched(entry: Mapping[str, Any]) -> str:
         return ", ".join(map(called, entry["choice"]))
     for kind in ("int", "float"):
         if kind in entry:
-            low, high = entry[kind]
-            return f"{low:g} to {high:g}" + (", even in the logarithm" if entry.get("log") else "")
+            low, high, step = map(_short, (*entry[kind], entry.get("step") or 0))
+            steps = f", in steps of {step}" if step != "0" and (kind, step) != ("int", "1") else ""
+            return f"{low} to {high}{steps}" + (", even in the logarithm" if entry.get("log") else "")
     return ""
+
+
+def _short(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def called(value: Any) -> str:
@@ -76,7 +83,8 @@ def _parameter(name: str, column: pd.Series, entry: Mapping[str, Any]) -> Parame
     low, high = next((entry[kind] for kind in ("int", "float") if kind in entry), (numbers.min(), numbers.max()))
     # A resume may have narrowed the range; what was tried before stays on the axis.
     low, high = min(low, numbers.min()), max(high, numbers.max())
-    return Parameter(name, numbers, low=float(low), high=float(high), log=bool(entry.get("log")) and low > 0)
+    log = bool(entry.get("log")) and low > 0
+    return Parameter(name, numbers, low=float(low), high=float(high), log=log, is_whole="int" in entry)
 
 
 def _numbers(column: pd.Series) -> pd.Series | None:
