@@ -70,6 +70,7 @@ def write(
     from trainables.datasets import describe
 
     about = describe(section.dataset, Path(section.dir))
+    _, repeated = about.repeated or (0, 0)
     card = model.Card(
         config=whole_configuration(config),  # defaults may change; what was trained does not
         height=about.height,
@@ -93,6 +94,7 @@ def write(
         "test_loss": test_loss,
         "test_accuracy_interval": list(wilson(test_accuracy, len(test.labels))),
         "num_test": len(test.labels),
+        **({"num_test_repeated": repeated} if repeated else {}),
         **last,
     }
     model.write(folder, trained, metrics, {PREDICTIONS: predictions(trained, test.images, test.labels)})

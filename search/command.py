@@ -46,6 +46,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
@@ -105,6 +106,23 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what trials
 TargetOption = Annotated[bool, typer.Option("--require-target", help="Exit with 4 if objective.target is not reached.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 DirOption = Annotated[Path, typer.Option("--dir", help="Where prepared data sets lie.")]
+
+
+def _show_version(is_asked: bool) -> None:
+    from search.environment import installed_version
+
+    if is_asked:
+        typer.echo(f"digitsearch {installed_version('digitsearch') or '(a checkout that is not installed)'}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Take the options that are no verb's; see `app` for what is said of all."""
 
 
 @app.command()
@@ -243,12 +261,16 @@ def confirm(
 
 
 @app.command()
-def trials(run_directory: RunArgument, format_: FormatOption = Format.table) -> None:
+def trials(
+    run_directory: RunArgument,
+    top: Annotated[int | None, typer.Option(min=1, help="So many of those that may win, the best first.")] = None,
+    format_: FormatOption = Format.table,
+) -> None:
     """List the trials of a run."""
     from results import open_run
     from search import show
 
-    typer.echo(show.trials(open_run(run_directory), format_.value), nl=False)
+    typer.echo(show.trials(open_run(run_directory), format_.value, top), nl=False)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import importlib
+import importlib.metadata
 import inspect
 import io
 import json
@@ -52,7 +53,11 @@ def test_help_names_every_verb_and_each_has_help_of_its_own(say: Say) -> None:
     ]  # fmt: skip
     for verb in verbs:
         code, out, _ = say(verb, "--help")
-        assert code == 0 and "Usage: " in out
+        assert code == 0 and "Usage: " in out and say(verb, "-h") == (0, out, "")
+
+
+def test_its_version_is_that_of_the_package(say: Say) -> None:
+    assert say("--version") == (0, f"digitsearch {importlib.metadata.version('digitsearch')}\n", "")
 
 
 def test_nothing_typed_shows_help_and_is_wrong_usage(type_in: Typed) -> None:
@@ -192,6 +197,8 @@ def test_a_test_part_that_is_trained_on_is_told_of(say: Say, tmp_path: Path) -> 
         "\nwarning: of 1437 test images, 1437 are training images too, to the pixel: the winner's test figure will be "
         "too good; keep one of each\n"
     )
+    code, out, _ = say("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
+    assert code == 0 and "(n=1437, 1437 of them training images too, 95 % interval 0." in out
 
 
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])
@@ -311,9 +318,13 @@ def test_trials_best_and_status_as_table_json_and_csv(finished: Outcome, say: Sa
     assert [row["number"] for row in rows] == list(range(12))
     lines = list(csv.DictReader(io.StringIO(say("trials", directory, "--format", "csv")[1])))
     assert [line["state"] for line in lines] == [row["state"] for row in rows]
+    top = json.loads(say("trials", directory, "--top", "3", "--format", "json")[1])
+    finished_ones = [row for row in rows if row["state"] == "finished"]
+    assert top == sorted(finished_ones, key=lambda row: -row["metric_val_accuracy"])[:3] and len(top) == 3
+    assert len(say("trials", directory, "--top", "99")[1].splitlines()) == len(finished_ones) + 1
     best = json.loads(say("best", directory, "--format", "json")[1])
     winner = finished.run.winner
-    assert winner is not None and best["number"] == winner["number"]
+    assert winner is not None and best["number"] == winner["number"] == top[0]["number"]
     assert best["winner"]["test_accuracy"] == winner["metrics"]["test_accuracy"]
     assert f"trial                   {winner['number']}\n" in say("best", directory)[1]
     status = json.loads(say("status", directory, "--format", "json")[1])

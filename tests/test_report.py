@@ -482,12 +482,14 @@ def test_an_objective_that_the_model_folder_does_not_name_comes_from_the_tables(
     run = Search(12, until_s=1000).write(tmp_path)
     best = read(run).candidates.iloc[0]
     test = {"test_accuracy": 0.75, "test_accuracy_interval": [0.5, 0.875], "num_test": 20, "num_validation": 10}
+    test["num_test_repeated"] = 3
     with telling(tmp_path) as teller:
         teller.tell(1001, "study_ended", reason="trials")
         teller.tell(1001, "winner_chosen", number=int(best["number"]), epoch=9, metrics={"seed": 1, **test})
     write_report(run)
     said = figures_of(run)
     assert said["winner-value"] == best["value"] and said["test-accuracy"] == 0.75 and said["test-high"] == 0.875
+    assert said["num-test-repeated"] == 3
 
 
 @pytest.mark.ray

@@ -97,6 +97,10 @@ def _doubts(material: Material, metrics: Mapping[str, Any]) -> list[Markup]:
     if is_tested(metrics):
         whom = "the Pareto set" if material.are_several else "the winner alone"
         test = Markup("The test part was read for {}, after the search: nothing was chosen by it.").format(whom)
+        if metrics.get("num_test_repeated"):
+            test += Markup(" But {} of its {} images are training images too: its figure is too good.").format(
+                number("num-test-repeated", metrics["num_test_repeated"]), metrics["num_test"]
+            )
     else:
         test = Markup("There are no test figures: the workload {} is known by what it reports alone.").format(
             material.study.get("workload", "")

@@ -97,7 +97,9 @@ def _winner_figures(run: Run, metrics: Mapping[str, Any]) -> str:
 def accuracies(metrics: Mapping[str, Any]) -> str:
     """The two figures of metrics.json that matter, with what they were measured on."""
     low, high = metrics["test_accuracy_interval"]
+    known = f", {metrics['num_test_repeated']} of them training images too" if "num_test_repeated" in metrics else ""
     return (
         f"validation accuracy {metrics['val_accuracy']:.4f} (n={metrics['num_validation']}), "
-        f"test accuracy {metrics['test_accuracy']:.4f} (n={metrics['num_test']}, 95 % interval {low:.4f} to {high:.4f})"
+        f"test accuracy {metrics['test_accuracy']:.4f} (n={metrics['num_test']}{known}, 95 % interval {low:.4f} to "
+        f"{high:.4f})"
     )

@@ -9,13 +9,14 @@ from search.progress import configuration, figure, time_left
 from search.show.text import cell, rows, text_table
 
 
-def trials(run: Run, format_: str) -> str:
-    """All trials that have started, by number."""
-    started, asked = [trial for _, trial in sorted(run.trials.items()) if trial.state], _asked(run)
+def trials(run: Run, format_: str, top: int | None = None) -> str:
+    """All trials that have started, by number; or so many of those that may win, the best first."""
+    listed = run.ranking()[:top] if top else [trial for _, trial in sorted(run.trials.items()) if trial.state]
+    asked = _asked(run)
     if format_ == "table":
         headings = ("number", "state", "reason", "epochs", *run.objectives.names, *asked, "configuration")
-        return text_table(headings, [_row(run, trial, asked) for trial in started])
-    return rows([_record(run, trial, asked) for trial in started], format_)
+        return text_table(headings, [_row(run, trial, asked) for trial in listed])
+    return rows([_record(run, trial, asked) for trial in listed], format_)
 
 
 # What a study asks of each trial, by the name of the question.
