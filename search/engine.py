@@ -1,5 +1,6 @@
 """The search itself: decides what is tried, stopped, tried again and recorded. Knows nothing of Ray."""
 
+import errno
 import math
 import time
 import warnings
@@ -329,7 +330,8 @@ class Engine:
         if "failure" in report:
             failure = report["failure"]
             if failure["kind"] == "disk":
-                raise OSError(failure["errno"], f"{failure['message']} on {report['node']}")
+                why = " (deleted, or a folder that the node does not share)" if failure["errno"] == errno.ENOENT else ""
+                raise OSError(failure["errno"], f"{failure['message']} on {report['node']}{why}")
             if self._reuse.doubts(number, failure):
                 error = f"{failure['message']}; its process had trained before, so this may not be its own fault"
                 self._try_again(assignment, failure["kind"], error, report.get("log_tail"))

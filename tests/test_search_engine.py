@@ -388,12 +388,15 @@ def test_where_new_processes_do_better_each_trial_gets_one(tmp_path: Path) -> No
     assert not any(trial.num_lost for trial in run.trials.values())
 
 
-def test_a_full_disk_fails_no_trial(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "why"), [(errno.ENOSPC, ""), (errno.ENOENT, r" \(deleted, or a folder that the node does not share\)")]
+)
+def test_a_full_disk_or_one_that_is_not_shared_fails_no_trial(number: int, why: str, tmp_path: Path) -> None:
     driver = Driver(made(tmp_path))
     assignment = driver.begin()
     assert assignment is not None
-    failure = {"kind": "disk", "message": "No space left on device", "errno": errno.ENOSPC}
-    with pytest.raises(OSError, match=r"No space left on device on 127\.0\.0\.1$"):
+    failure = {"kind": "disk", "message": os.strerror(number), "errno": number}
+    with pytest.raises(OSError, match=rf"{os.strerror(number)} on 127\.0\.0\.1{why}$"):
         driver.engine.reported(assignment, {"failure": failure, "done": True, "node": "127.0.0.1"})
     assert driver.engine.run.trials[0].state == "running", "it goes on when there is room again"
 
