@@ -38,7 +38,9 @@ _PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 _LARGEST = 2**53
 _Text = str | None
 FIELDS: dict[str, dict[str, Any]] = {
-    "study_started": {"schema": int, "study": dict, "parameters": dict, "warm_start": list | None},
+    "study_started": {
+        "schema": int, "study": dict, "parameters": dict, "warm_start": list | None, "data_sha256": _Text,
+    },
     "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
     "trial_suggested": {"number": int, "config": dict, "seed": int, "repeat_of": int | None, "foreseen": dict | None},
     "trial_started": {"number": int, "attempt": int, "epoch": int},
@@ -63,7 +65,8 @@ MEANINGS: dict[str, str] = {
     "study_started": "A run has begun. `study` is resolved, as in study.yaml; `parameters` gives the type of each "
     "parameter's column: int, float, bool or text. `warm_start` has for each earlier run its address in `run`, what it "
     "gave in `trials` as `[{config, value}, …]` (of several objectives `values`; where metrics are bounded also "
-    "`constraints`), and in `dropped` what did not fit.",
+    "`constraints`), and in `dropped` what did not fit. `data_sha256` tells one set of images from another; null of "
+    "other data.",
     "study_resumed": "Another session of the run has begun. `set_aside` has the numbers of the trials that a changed "
     "space leaves out: they stay in the tables, and count for nothing else.",
     "trial_suggested": "The sampler has suggested a configuration. `repeat_of` is the number of the trial that has the "

@@ -90,6 +90,7 @@ class Run:
     study: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
     warm_start: list[dict[str, Any]] = field(default_factory=list)  # as study_started has it
+    data_sha256: str | None = None  # of the images; None of other data, and of a run from before it was recorded
     trials: dict[int, Trial] = field(default_factory=dict)
     winner: dict[str, Any] | None = None
     ended: str | None = None
@@ -240,6 +241,7 @@ class Run:
         self.study, self.parameters = event["study"], event["parameters"]
         self.objectives = Objectives.of(self.study)
         self.warm_start = event.get("warm_start") or []
+        self.data_sha256 = event.get("data_sha256")
         self.started_at = at
         self.sessions.append((at, at))
 

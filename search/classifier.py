@@ -21,7 +21,7 @@ from results import Epoch, Event, Run, Trial
 from results.intervals import wilson
 from search.errors import StudyFailed
 from search.predictions import PREDICTIONS, predictions
-from search.workloads import load_images, whole_configuration
+from search.workloads import check_same, load_images, whole_configuration
 from trainables import Data, DataError
 
 if TYPE_CHECKING:
@@ -117,12 +117,13 @@ class Writer:
 
     Args:
         section: The data set that was searched on.
+        sha256: What it was then.
         num_trials: Of the search. That process starts when the last one does: nobody waits for what it imports.
         python: What is typed to have it.
     """
 
-    def __init__(self, section: "DataSection", num_trials: int, python: Sequence[str]) -> None:
-        self._section, self._num_trials, self._python = section, num_trials, python
+    def __init__(self, section: "DataSection", sha256: str, num_trials: int, python: Sequence[str]) -> None:
+        self._section, self._sha256, self._num_trials, self._python = section, sha256, num_trials, python
         self._process: subprocess.Popen[str] | None = None
         self._parts = cache(_parts)
 
@@ -155,6 +156,7 @@ class Writer:
         asked = {
             "folder": str(folder),
             "section": self._section.model_dump(),
+            "sha256": self._sha256,
             "checkpoint": str(checkpoint),
             "config": dict(trial.config),
             "seed": trial.seed,
@@ -230,7 +232,9 @@ def _written(asked: Mapping[str, Any], parts: Callable[["DataSection"], "_Parts"
 
     folder, checkpoint, section = Path(asked["folder"]), Path(asked["checkpoint"]), DataSection(**asked["section"])
     facts = {name: asked[name] for name in ("config", "seed", "epochs", "first", "last")}
-    return write(folder, section, *parts(section), checkpoint, **facts)
+    data, test = parts(section)
+    check_same(data, asked["sha256"], section)
+    return write(folder, section, data, test, checkpoint, **facts)
 
 
 def _num_cores() -> int:

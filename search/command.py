@@ -386,8 +386,10 @@ def train(
     from search import show, single
     from search.progress import console
     from search.study import Study
+    from search.workloads import prepare
 
     shown = console()
+    prepare(dataset, directory, is_new=True)
     epochs = epochs or single.usual_epochs(dataset, directory)
     section = {
         "dataset": dataset,

@@ -13,11 +13,13 @@ from search.errors import NotReproduced, UsageError
 from search.study import Study
 from search.trial import here
 from search.trial.session import Terms
-from trainables import Save
+from trainables import Data, Save
 
 # What a clock measures is never the same twice.
 _BY_THE_CLOCK = {"images_per_s"}
 _BF16_BITS = 16
+# So much of a digest tells one from another.
+_SHORT = 12
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
     trial = _trial(run, number)
     _check_can(study, trial)
     terms = replace(Terms.of(study, place), precision=_precision(study, trial))
-    now = _trained(study, terms, trial, on_epoch)
+    data = workloads.load_data(study)
+    now = _trained(study, terms, data, trial, on_epoch)
     metrics = [name for name in trial.epochs[0].metrics if name not in _BY_THE_CLOCK]
     differences = [
         Difference(epoch.epoch, name, epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
@@ -103,7 +106,10 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
         for name in metrics
         if name in epoch.metrics and not _alike(epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
     ]
-    return Rerun(number, trial.epochs, metrics, differences, _elsewhere(place), study.resources.gpu > 0)
+    elsewhere = _elsewhere(place)
+    if run.data_sha256 and isinstance(data, Data) and data.sha256 != run.data_sha256:
+        elsewhere.insert(0, ("data set", run.data_sha256[:_SHORT], data.sha256[:_SHORT]))
+    return Rerun(number, trial.epochs, metrics, differences, elsewhere, study.resources.gpu > 0)
 
 
 def _alike(recorded: float, now: float | None) -> bool:
@@ -139,7 +145,9 @@ def _precision(study: Study, trial: Trial) -> str:
     return "bf16" if bits == _BF16_BITS else "fp32"
 
 
-def _trained(study: Study, terms: Terms, trial: Trial, on_epoch: Callable[[int], None]) -> dict[int, dict[str, float]]:
+def _trained(
+    study: Study, terms: Terms, data: Any, trial: Trial, on_epoch: Callable[[int], None]
+) -> dict[int, dict[str, float]]:
     """The metrics by epoch, as they come out now."""
     found: dict[int, dict[str, float]] = {}
 
@@ -147,7 +155,7 @@ def _trained(study: Study, terms: Terms, trial: Trial, on_epoch: Callable[[int],
         found[epoch] = metrics
         on_epoch(epoch)
 
-    data, last = workloads.load_data(study), trial.epochs[-1].epoch
+    last = trial.epochs[-1].epoch
     here.train(terms, data, trial.config, trial.seed, last, on_report, f"trial {trial.number} fails now")
     return found
 

@@ -15,9 +15,11 @@ from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
 from search import environment, references, yaml_text
 from search.errors import StudyError, UsageError
-from search.study import MAY_CHANGE, Study, changes, may_change
+from search.study import MAY_CHANGE, DataSection, Study, changes, may_change
 from search.suggest import samplers
+from search.workloads import check_same
 from spaces import Choice, Int, Parameter, SpaceError
+from trainables import Data
 
 _TRIED = "events/can-be-written"
 _STUDY = "study.yaml"
@@ -139,12 +141,15 @@ def check_unedited(study: Study, run: Place, directory: Path, past: Run) -> None
     )
 
 
-def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]] = ()) -> tuple[EventLog, Run, Event]:
+def create(
+    study: Study, directory: Path, data: Any = None, *, warm_start: Sequence[Mapping[str, Any]] = ()
+) -> tuple[EventLog, Run, Event]:
     """Make the run directory of a study: its log, held by this process, the run, and the event that began it.
 
     Args:
         study: What is to be searched.
         directory: The working copy of its run directory.
+        data: Of its trials.
         warm_start: What earlier runs give, as `search.suggest.warm_start.taken` has it.
 
     Raises:
@@ -161,7 +166,12 @@ def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]
         log, run = open_log(place, directory), Run()
         if log_path(directory).stat().st_size:
             raise _taken(study)
-        facts = {"study": study.to_mapping(), "parameters": _columns(study), "warm_start": list(warm_start)}
+        facts: dict[str, Any] = {
+            "study": study.to_mapping(),
+            "parameters": _columns(study),
+            "warm_start": list(warm_start),
+        }
+        facts["data_sha256"] = data.sha256 if isinstance(data, Data) else None
         event = log.append("study_started", schema=SCHEMA, **facts)
         run.apply(event)
     except BaseException as err:
@@ -175,11 +185,16 @@ def create(study: Study, directory: Path, warm_start: Sequence[Mapping[str, Any]
     return log, run, event
 
 
-def take_up(study: Study, directory: Path, log: EventLog, past: Run) -> tuple[EventLog, Run, Event]:
+def take_up(study: Study, directory: Path, data: Any, *, log: EventLog, past: Run) -> tuple[EventLog, Run, Event]:
     """Begin another session of a run: the same three as `create` gives.
 
     Trials that lie outside of a changed space are set aside: they stay in the tables, and count for nothing else.
+
+    Raises:
+        DataError: The images are others than those that the run began with.
     """
+    if isinstance(study.data, DataSection):
+        check_same(data, past.data_sha256, study.data)
     aside = [trial.number for trial in past.trials.values() if not _fits(study, dict(trial.config))]
     # Before the log tells of it: a process that dies in between leaves a file that says what it was told.
     _write_about(study, directory)

@@ -119,8 +119,8 @@ def run(
     where = study.run_directory
     with _explained(where, study.workload), working_copy(where) as directory, _shown(views) as watching:
         check_new(study)
-        begin = partial(create, study, directory, warm_start.taken(study))
-        return _session(study, where, directory, begin, address, wait_for_nodes, watching)
+        begin = partial(create, study, directory, warm_start=warm_start.taken(study))
+        return _session(study, where, directory, begin, address, wait_for_nodes, watching, is_new=True)
 
 
 def resume(
@@ -164,7 +164,7 @@ def resume(
         )
         if past.winner and not grown:
             return Outcome(past, where, past.ended or "trials")
-        begin = partial(take_up, study, directory, log, past)
+        begin = partial(take_up, study, directory, log=log, past=past)
         return _session(study, where, directory, begin, address, wait_for_nodes, watching)
 
 
@@ -212,13 +212,15 @@ def _session(
     study: Study,
     place: Place,
     directory: Path,
-    begin: Callable[[], tuple[EventLog, Run, Event]],
+    begin: Callable[[Any], tuple[EventLog, Run, Event]],
     address: str | None,
     wait_for_nodes: bool,
     views: Sequence[View],
+    *,
+    is_new: bool = False,
     is_crowned: bool = True,
 ) -> Outcome:
-    """One session of a run, from where `begin` takes it to the winner; or to the end of the search alone."""
+    """One session of a run, from where `begin`, given the data, takes it to the winner; or to the end of the search."""
     from cluster.connect import connected, meant, settle_environment
     from search import workloads
 
@@ -228,7 +230,7 @@ def _session(
         samplers.check_installed(study.sampler)
         settle_environment(address)
         # Ray takes seconds to start, most of them waiting.
-        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study)
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study, is_new=is_new)
 
         # An exit out of Ray's import, or start, may leave a lock that whoever loads data beside it then waits for; a
         # cluster half started may take this process along, or keep it. One to be joined may take its time.
@@ -265,7 +267,7 @@ def _session(
         shared = share(data, study)
         foresee = workloads.foresight(study, data)
         interrupts.heed()
-        log, so_far, first = begin()
+        log, so_far, first = begin(data)
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
         stack.callback(interrupts.request_with, lambda: None)
@@ -275,7 +277,7 @@ def _session(
         if cluster.is_joined:
             watching.append(stack.enter_context(Metrics(so_far, "gpu" if study.resources.gpu else "cpu")))
         if is_crowned and study.workload == "digits" and isinstance(study.data, DataSection):
-            write = writer = stack.enter_context(Writer(study.data, study.budget.trials, cluster.python))
+            write = writer = stack.enter_context(Writer(study.data, data.sha256, study.budget.trials, cluster.python))
             watching.append(writer.view)
         engine = Engine(study, directory, checkpoints, log, so_far, watching, num_slots, foresee)
         engine.show(first)
@@ -327,7 +329,7 @@ def _trained_again(planned: Confirmation, address: str | None, wait_for_nodes: b
             past = open_run(directory)
             if past.ended not in _GOES_ON:
                 return Outcome(past, place, past.ended)
-            begin = partial(take_up, study, directory, log, past)
+            begin = partial(take_up, study, directory, log=log, past=past)
         else:
             begin = partial(create, study, directory)
         return _session(study, place, directory, begin, address, wait_for_nodes, views, is_crowned=False)

@@ -2,18 +2,20 @@
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.errors import RunWarning
 from search.errors import StudyError, StudyFailed
 from search.interrupts import Signalled
 from search.origin import described
 from search.references import is_of_program, look_up
 from spaces import DIGITS_PARAMETERS
-from trainables import Data, Train
+from trainables import Data, DataError, Train
 
 if TYPE_CHECKING:
     from search.study import DataSection, Study
@@ -79,8 +81,12 @@ def whole_configuration(given: Mapping[str, Any]) -> dict[str, Any]:
     return DIGITS_PARAMETERS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
 
 
-def load_data(study: "Study") -> Any:
+def load_data(study: "Study", *, is_new: bool = False) -> Any:
     """What a study's trials find in `trial.data`: what its own code loads, or `Data`, the test part not read, or None.
+
+    Args:
+        study: Whose they are.
+        is_new: Whether a folder of pictures that has changed is prepared anew.
 
     Raises:
         DataError: A data set is missing or damaged, or the validation part can't be carved from it.
@@ -90,7 +96,29 @@ def load_data(study: "Study") -> Any:
         return None
     if isinstance(study.data, str):
         return _loaded(study.data)
+    prepare(study.data.dataset, Path(study.data.dir), is_new=is_new)
     return load_images(study.data)
+
+
+def prepare(dataset: str, folder: Path, *, is_new: bool) -> None:
+    """Make a folder of pictures or idx files ready, which takes no network; warn of images that are there twice.
+
+    Args:
+        dataset: Another one is as `digitsearch data` has left it.
+        folder: Where prepared data sets lie.
+        is_new: Whether it is prepared anew if it has changed. A run that has begun goes on with what is prepared.
+
+    Raises:
+        DataError: It can't be prepared.
+    """
+    from trainables import datasets
+
+    if dataset in datasets.KNOWN or not Path(dataset).is_dir():
+        return
+    if is_new or not datasets.is_prepared(dataset, folder):
+        datasets.prepare(dataset, folder)
+        for what in datasets.describe(dataset, folder).doubts:
+            warnings.warn(what, category=RunWarning, stacklevel=2)
 
 
 def _loaded(reference: str) -> Any:
@@ -136,8 +164,9 @@ def load_images(section: "DataSection") -> Data:
     Raises:
         DataError: They are missing or damaged, or the validation part can't be carved from them.
     """
-    from trainables.datasets import carve, load_part
+    from trainables.datasets import carve, load_part, sha256
 
+    digest = sha256(section.dataset, Path(section.dir))
     part = load_part(section.dataset, Path(section.dir), "train")
     training, validation = carve(part.labels, section.validation, section.split_seed)
     train_images = part.images[training]
@@ -149,7 +178,24 @@ def load_images(section: "DataSection") -> Data:
         num_classes=int(part.labels.max()) + 1,
         mean=float(train_images.mean() / 255),
         std=float(train_images.std() / 255),
+        sha256=digest,
     )
+
+
+def check_same(data: Any, sha256: str | None, section: "DataSection") -> None:
+    """Raise DataError if these are not the images that a run began with; what it did not record may be anything.
+
+    Args:
+        data: As the run's trials have it.
+        sha256: As the run recorded it.
+        section: Whose images they are.
+    """
+    if sha256 and isinstance(data, Data) and data.sha256 != sha256:
+        raise DataError(
+            f"data set {section.dataset!r} must be what the run began with, got other images under its name: put back "
+            f"what was there then, and run `digitsearch data {section.dataset} --dir {section.dir}`; or begin a run of "
+            "another name"
+        )
 
 
 def foresight(study: "Study", data: Any) -> Callable[[Mapping[str, Any]], Mapping[str, float]]:

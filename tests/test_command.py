@@ -185,6 +185,7 @@ def test_a_folder_of_idx_files_is_prepared_described_and_trained(say: Say, tmp_p
     idx_folder(tmp_path / "mine")
     code, out, err = say("data", "./mine")
     assert (code, err) == (0, "") and "8 x 8 pixels, 10 classes" in out and re.search(r"^all +1437 +360$", out, re.M)
+    shutil.rmtree(tmp_path / "data")  # it needs no `data` before it
     code, out, err = say("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
     assert (code, err) == (0, "") and (tmp_path / "m" / "model.safetensors").is_file()
     assert len(pd.read_parquet(tmp_path / "m" / "predictions.parquet")) == 360
@@ -194,8 +195,8 @@ def test_a_test_part_that_is_trained_on_is_told_of(say: Say, tmp_path: Path) -> 
     fill_with_idx(tmp_path / "mine", "train", "train")
     code, out, err = say("data", "./mine")
     assert (code, err) == (0, "") and out.endswith(
-        "\nwarning: of 1437 test images, 1437 are training images too, to the pixel: the winner's test figure will be "
-        "too good; keep one of each\n"
+        "\nwarning: ./mine: of 1437 test images, 1437 are training images too, to the pixel: the winner's test figure "
+        "is too good; keep one of each\n"
     )
     code, out, _ = say("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
     assert code == 0 and "(n=1437, 1437 of them training images too, 95 % interval 0." in out
@@ -216,13 +217,19 @@ def test_a_missing_data_file_is_named(say: Say, tmp_path: Path) -> None:
     assert (code, out) == (2, "") and "t10k-labels-idx1-ubyte" in err
 
 
-def test_a_prepared_data_set_that_is_damaged_is_named(say: Say, tmp_path: Path) -> None:
-    idx_folder(tmp_path / "mine")
+def test_a_prepared_data_set_that_is_damaged_is_named_or_prepared_anew(say: Say, tmp_path: Path) -> None:
+    folder = idx_folder(tmp_path / "mine")
     assert say("data", "./mine")[0] == 0
     (prepared,) = (tmp_path / "data").glob("*/train.safetensors")
-    prepared.write_bytes(prepared.read_bytes()[:1000])
-    code, _, err = say("train", "--data", "./mine", "--out", "m")
+    whole = prepared.read_bytes()
+    prepared.write_bytes(whole[:1000])
+    words = ("train", "--data", "./mine", "--epochs", "1", "--set", "model=mlp", "--out", "m")
+    folder.rename(tmp_path / "gone")
+    code, _, err = say(*words)
     assert code == 2 and "train.safetensors" in err and not (tmp_path / "m").exists()
+    (tmp_path / "gone").rename(folder)
+    code, _, err = say(*words)
+    assert (code, err) == (0, "") and prepared.read_bytes() == whole and (tmp_path / "m").is_dir()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ import pytest
 from PIL import Image
 
 from results import Epoch, Event, Run, Trial
-from search import Outcome, StudyFailed, classifier, load_study, run
+from search import Outcome, StudyFailed, classifier, load_study, resume, run
 from search.classifier import Writer
+from search.rerun import rerun
 from search.study import DataSection
 from trainables import DataError, datasets
 
 pytestmark = pytest.mark.ray
+OPTDIGITS = datasets.sha256("optdigits", Path("data"))
 
 
 def section(**changes: Any) -> DataSection:
@@ -47,7 +50,7 @@ def _in_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def writer() -> Iterator[Writer]:
-    with Writer(section(), 2, [sys.executable]) as writer:
+    with Writer(section(), OPTDIGITS, 2, [sys.executable]) as writer:
         yield writer
     assert not children()
 
@@ -77,6 +80,42 @@ def test_the_test_part_is_read_after_the_search(tmp_path: Path) -> None:
     mine = [f"data.dataset={pictures}", f"data.dir={tmp_path}", "data.validation=50"]
     outcome = run(load_study("quickstart", [*few, *mine]), views=[give_back])
     assert outcome.run.winner is not None and outcome.run.winner["metrics"]["num_test"] == 50
+
+
+FEW = (
+    "budget.trials=1",
+    "budget.wall=5m",
+    "early_stop.max_epochs=2",
+    "space={model: {choice: [mlp]}}",
+    "data.validation=50",
+)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_folder_is_prepared_by_a_search_and_a_run_goes_on_with_its_own_images_alone(tmp_path: Path) -> None:
+    pictures, prepared = of_few_pictures(tmp_path)
+    shutil.rmtree(prepared)
+    mine = [*FEW, f"output={tmp_path}", f"data.dataset={pictures}", f"data.dir={tmp_path}"]
+    first = run(load_study("quickstart", [*mine, "name=first"]))
+    recorded = datasets.sha256(pictures, tmp_path)
+    assert first.run.data_sha256 == recorded and first.run.winner
+    (tmp_path / "mine" / "train" / "0" / "0.png").unlink()
+    resume(first.run_directory, "budget.trials=2")
+    assert rerun(first.run_directory, 0, lambda epoch: None).elsewhere == []
+
+    second = run(load_study("quickstart", [*mine, "name=second"]))
+    assert second.run.data_sha256 == datasets.sha256(pictures, tmp_path) != recorded
+    with pytest.raises(DataError, match="must be what the run began with, got other images under its name"):
+        resume(first.run_directory, "budget.trials=3")
+    changed = rerun(first.run_directory, 0, lambda epoch: None)
+    assert changed.differences and [name for name, _, _ in changed.elsewhere] == ["data set"]
+
+
+def test_a_winner_meets_no_test_part_of_other_images(won: tuple[Path, Trial, Epoch], tmp_path: Path) -> None:
+    must = "'optdigits' must be what the run began with"
+    with Writer(section(), "another", 2, [sys.executable]) as writer, pytest.raises(DataError, match=must):
+        writer(tmp_path / "best", *won, {})
+    assert not (tmp_path / "best").exists()
 
 
 def test_the_process_starts_with_the_last_trial(writer: Writer) -> None:
@@ -129,7 +168,8 @@ def test_what_can_not_be_read_or_written_is_told_as_if_by_this_process(
     assert written.value.filename == str(tmp_path / "file" / "best.tmp")
     pictures, data = of_few_pictures(tmp_path)
     (data / "test.safetensors").unlink()
-    with Writer(section(dataset=pictures, dir=str(tmp_path), validation=0.5), 2, [sys.executable]) as another:
+    mine = section(dataset=pictures, dir=str(tmp_path), validation=0.5)
+    with Writer(mine, datasets.sha256(pictures, tmp_path), 2, [sys.executable]) as another:
         with pytest.raises(DataError, match=r"test\.safetensors") as read:
             another(tmp_path / "best", *won, {})
         with pytest.raises(DataError) as here:

@@ -31,6 +31,7 @@ class Data:
         num_classes: How many classes there are.
         mean: Of the training pixels, in [0, 1].
         std: Of the training pixels, in units of the full range.
+        sha256: Of the data set that they are of, its test part included; empty if nobody has told.
     """
 
     train_images: "np.ndarray"
@@ -40,6 +41,7 @@ class Data:
     num_classes: int
     mean: float
     std: float
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Data sets and models: what is trained on, what came of it, how it is exported and served."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,7 @@ def description(about: Any) -> str:
     ]
     counts.append(("all", str(about.train.count), str(about.test.count)))
     table = text_table(("class", "training images", "test images"), counts).rstrip("\n")
-    return head + table + "".join(f"\nwarning: {what}" for what in _repeated(about))
-
-
-def _repeated(about: Any) -> Iterator[str]:
-    """What a model may know by heart."""
-    in_train, in_both = about.repeated or (0, 0)
-    if in_train:
-        yield (
-            f"of {_images(about.train.count, 'training')}, {in_train} repeat another to the pixel: where the two are "
-            "parted, the validation figures are too good; keep one of each"
-        )
-    if in_both:
-        yield (
-            f"of {_images(about.test.count, 'test')}, {in_both} are training images too, to the pixel: the winner's "
-            "test figure will be too good; keep one of each"
-        )
-
-
-def _images(count: int, kind: str) -> str:
-    return f"{count} {kind} image{'s' * (count != 1)}"
+    return head + table + "".join(f"\nwarning: {what}" for what in about.doubts)
 
 
 def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:

@@ -5,6 +5,7 @@ are two files, so that a search doesn't even read the test part. `optdigits` com
 nothing on disk.
 """
 
+import hashlib
 from pathlib import Path
 
 from trainables.datasets import folders, optdigits, prepared, published
@@ -15,8 +16,8 @@ from trainables.datasets.splits import Indices, carve
 from trainables.errors import DataError
 
 __all__ = [
-    "KNOWN", "Description", "Indices", "Part", "PartName", "PartSize", "carve", "check_name", "describe", "load_part",
-    "prepare",
+    "KNOWN", "Description", "Indices", "Part", "PartName", "PartSize", "carve", "check_name", "describe",
+    "is_prepared", "load_part", "prepare", "sha256",
 ]  # fmt: skip
 
 
@@ -60,6 +61,16 @@ def prepare(name: str, folder: Path, source: Path | None = None) -> Path:
     return target
 
 
+def is_prepared(name: str, folder: Path) -> bool:
+    """Whether a data set is ready for `load_part`; what it was made from may have changed since.
+
+    Raises:
+        DataError: The name is unknown.
+    """
+    check_name(name)
+    return name == "optdigits" or (folder / slug(name)).exists()
+
+
 def load_part(name: str, folder: Path, part: PartName) -> Part:
     """One part of a data set that `prepare` has made ready; the other one is not read.
 
@@ -70,6 +81,20 @@ def load_part(name: str, folder: Path, part: PartName) -> Part:
     if name == "optdigits":
         return getattr(optdigits.load(), part)  # type: ignore[no-any-return]
     return prepared.read_part(name, folder, part)
+
+
+def sha256(name: str, folder: Path) -> str:
+    """A digest of both parts of a data set, without reading the images of one that is prepared.
+
+    Raises:
+        DataError: The name is unknown, or the data set is not prepared in `folder`.
+    """
+    check_name(name)
+    if name != "optdigits":
+        return prepared.read_sha256(name, folder)
+    whole = optdigits.load()
+    arrays = (array for part in (whole.train, whole.test) for array in (part.images, part.labels))
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def describe(name: str, folder: Path) -> Description:

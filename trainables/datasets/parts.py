@@ -57,6 +57,23 @@ class Description:
     repeated: tuple[int, int] | None
     where: str
 
+    @property
+    def doubts(self) -> list[str]:
+        """What a model may know by heart, and what to do."""
+        in_train, in_both = self.repeated or (0, 0)
+        found = []
+        if in_train:
+            found.append(
+                f"{self.name}: of {self.train.count} training images, {in_train} repeat another to the pixel: where "
+                "the two are parted, the validation figures are too good; keep one of each"
+            )
+        if in_both:
+            found.append(
+                f"{self.name}: of {self.test.count} test images, {in_both} are training images too, to the pixel: the "
+                "winner's test figure is too good; keep one of each"
+            )
+        return found
+
 
 @dataclass(frozen=True)
 class Whole:

@@ -71,6 +71,16 @@ def read_part(name: str, folder: Path, part: PartName) -> Part:
         raise DataError(f"{path}: must hold images and labels, got {err}; run {command(name, folder)}") from err
 
 
+def read_sha256(name: str, folder: Path) -> str:
+    """One digest of both parts, from `about.json` alone.
+
+    Raises:
+        DataError: There is none, or it is damaged.
+    """
+    parts = _read_about(name, folder)["sha256"]
+    return hashlib.sha256(f"{parts['train']} {parts['test']}".encode()).hexdigest()
+
+
 def read_description(name: str, folder: Path) -> Description:
     """What it holds, from `about.json` alone.
 
