@@ -41,7 +41,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "study_started": {
         "schema": int, "study": dict, "parameters": dict, "warm_start": list | None, "data_sha256": _Text,
     },
-    "study_resumed": {"study": dict, "parameters": dict, "set_aside": list},
+    "study_resumed": {"study": dict, "parameters": dict, "set_aside": list, "data_sha256": _Text},
     "trial_suggested": {"number": int, "config": dict, "seed": int, "repeat_of": int | None, "foreseen": dict | None},
     "trial_started": {"number": int, "attempt": int, "epoch": int},
     "epoch_reported": {
@@ -68,7 +68,7 @@ MEANINGS: dict[str, str] = {
     "`constraints`), and in `dropped` what did not fit. `data_sha256` tells one set of images from another; null of "
     "other data.",
     "study_resumed": "Another session of the run has begun. `set_aside` has the numbers of the trials that a changed "
-    "space leaves out: they stay in the tables, and count for nothing else.",
+    "space leaves out: they stay in the tables, and count for nothing else. `data_sha256` is as in study_started.",
     "trial_suggested": "The sampler has suggested a configuration. `repeat_of` is the number of the trial that has the "
     "same one, if its result is to be taken; or null. `foreseen` has the metrics that the configuration alone says, "
     "where constraints ask for them; or null.",

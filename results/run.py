@@ -249,6 +249,7 @@ class Run:
         # The time between two sessions was nobody's training: it does not count as searched.
         _check_study(event["study"])
         self.study, self.ended, self.winner = event["study"], None, None
+        self.data_sha256 = event.get("data_sha256") or self.data_sha256
         self.objectives = Objectives.of(self.study)
         for name, kind in event["parameters"].items():
             self.parameters[name] = _wider(self.parameters.get(name, kind), kind)

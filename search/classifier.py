@@ -21,7 +21,7 @@ from results import Epoch, Event, Run, Trial
 from results.intervals import wilson
 from search.errors import StudyFailed
 from search.predictions import PREDICTIONS, predictions
-from search.workloads import check_same, load_images, whole_configuration
+from search.workloads import load_images, whole_configuration
 from trainables import Data, DataError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def write(
     from trainables import digits, model
     from trainables.datasets import describe
 
-    about = describe(section.dataset, Path(section.dir))
+    about = describe(section.dataset, Path(section.dir), data.sha256)
     _, repeated = about.repeated or (0, 0)
     card = model.Card(
         config=whole_configuration(config),  # defaults may change; what was trained does not
@@ -101,15 +101,19 @@ def write(
     return metrics
 
 
-def load_test_part(section: "DataSection") -> "Part":
+def load_test_part(section: "DataSection", sha256: str) -> "Part":
     """The images that nothing but this reads.
+
+    Args:
+        section: The data set.
+        sha256: Of the data set that was trained on.
 
     Raises:
         DataError: They are missing or damaged.
     """
     from trainables.datasets import load_part
 
-    return load_part(section.dataset, Path(section.dir), "test")
+    return load_part(section.dataset, Path(section.dir), "test", sha256)
 
 
 class Writer:
@@ -223,18 +227,16 @@ def _has_pytorch() -> bool:
     return "torch" in sys.modules
 
 
-def _parts(section: "DataSection") -> "_Parts":
-    return load_images(section), load_test_part(section)
+def _parts(section: "DataSection", sha256: str) -> "_Parts":
+    return load_images(section, sha256), load_test_part(section, sha256)
 
 
-def _written(asked: Mapping[str, Any], parts: Callable[["DataSection"], "_Parts"]) -> dict[str, Any]:
+def _written(asked: Mapping[str, Any], parts: Callable[["DataSection", str], "_Parts"]) -> dict[str, Any]:
     from search.study import DataSection
 
     folder, checkpoint, section = Path(asked["folder"]), Path(asked["checkpoint"]), DataSection(**asked["section"])
     facts = {name: asked[name] for name in ("config", "seed", "epochs", "first", "last")}
-    data, test = parts(section)
-    check_same(data, asked["sha256"], section)
-    return write(folder, section, data, test, checkpoint, **facts)
+    return write(folder, section, *parts(section, asked["sha256"]), checkpoint, **facts)
 
 
 def _num_cores() -> int:

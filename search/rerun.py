@@ -13,13 +13,11 @@ from search.errors import NotReproduced, UsageError
 from search.study import Study
 from search.trial import here
 from search.trial.session import Terms
-from trainables import Data, Save
+from trainables import Save
 
 # What a clock measures is never the same twice.
 _BY_THE_CLOCK = {"images_per_s"}
 _BF16_BITS = 16
-# So much of a digest tells one from another.
-_SHORT = 12
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,7 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
     trial = _trial(run, number)
     _check_can(study, trial)
     terms = replace(Terms.of(study, place), precision=_precision(study, trial))
-    data = workloads.load_data(study)
-    now = _trained(study, terms, data, trial, on_epoch)
+    now = _trained(study, terms, workloads.load_data(study, run.data_sha256), trial, on_epoch)
     metrics = [name for name in trial.epochs[0].metrics if name not in _BY_THE_CLOCK]
     differences = [
         Difference(epoch.epoch, name, epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
@@ -106,10 +103,7 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
         for name in metrics
         if name in epoch.metrics and not _alike(epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
     ]
-    elsewhere = _elsewhere(place)
-    if run.data_sha256 and isinstance(data, Data) and data.sha256 != run.data_sha256:
-        elsewhere.insert(0, ("data set", run.data_sha256[:_SHORT], data.sha256[:_SHORT]))
-    return Rerun(number, trial.epochs, metrics, differences, elsewhere, study.resources.gpu > 0)
+    return Rerun(number, trial.epochs, metrics, differences, _elsewhere(place), study.resources.gpu > 0)
 
 
 def _alike(recorded: float, now: float | None) -> bool:

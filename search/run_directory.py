@@ -15,9 +15,8 @@ from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
 from search import environment, references, yaml_text
 from search.errors import StudyError, UsageError
-from search.study import MAY_CHANGE, DataSection, Study, changes, may_change
+from search.study import MAY_CHANGE, Study, changes, may_change
 from search.suggest import samplers
-from search.workloads import check_same
 from spaces import Choice, Int, Parameter, SpaceError
 from trainables import Data
 
@@ -166,13 +165,8 @@ def create(
         log, run = open_log(place, directory), Run()
         if log_path(directory).stat().st_size:
             raise _taken(study)
-        facts: dict[str, Any] = {
-            "study": study.to_mapping(),
-            "parameters": _columns(study),
-            "warm_start": list(warm_start),
-        }
-        facts["data_sha256"] = data.sha256 if isinstance(data, Data) else None
-        event = log.append("study_started", schema=SCHEMA, **facts)
+        facts = {"study": study.to_mapping(), "parameters": _columns(study), "warm_start": list(warm_start)}
+        event = log.append("study_started", schema=SCHEMA, **facts, data_sha256=_sha256(data))
         run.apply(event)
     except BaseException as err:
         if log:
@@ -189,18 +183,19 @@ def take_up(study: Study, directory: Path, data: Any, *, log: EventLog, past: Ru
     """Begin another session of a run: the same three as `create` gives.
 
     Trials that lie outside of a changed space are set aside: they stay in the tables, and count for nothing else.
-
-    Raises:
-        DataError: The images are others than those that the run began with.
     """
-    if isinstance(study.data, DataSection):
-        check_same(data, past.data_sha256, study.data)
     aside = [trial.number for trial in past.trials.values() if not _fits(study, dict(trial.config))]
     # Before the log tells of it: a process that dies in between leaves a file that says what it was told.
     _write_about(study, directory)
-    event = log.append("study_resumed", study=study.to_mapping(), parameters=_columns(study), set_aside=aside)
+    facts = {"study": study.to_mapping(), "parameters": _columns(study), "set_aside": aside}
+    event = log.append("study_resumed", **facts, data_sha256=_sha256(data))
     past.apply(event)
     return log, past, event
+
+
+def _sha256(data: Any) -> str | None:
+    """Which images these are; None of other data."""
+    return data.sha256 if isinstance(data, Data) else None
 
 
 def _fits(study: Study, config: dict[str, object]) -> bool:

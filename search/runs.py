@@ -165,7 +165,7 @@ def resume(
         if past.winner and not grown:
             return Outcome(past, where, past.ended or "trials")
         begin = partial(take_up, study, directory, log=log, past=past)
-        return _session(study, where, directory, begin, address, wait_for_nodes, watching)
+        return _session(study, where, directory, begin, address, wait_for_nodes, watching, sha256=past.data_sha256)
 
 
 def confirm(
@@ -218,6 +218,7 @@ def _session(
     views: Sequence[View],
     *,
     is_new: bool = False,
+    sha256: str | None = None,
     is_crowned: bool = True,
 ) -> Outcome:
     """One session of a run, from where `begin`, given the data, takes it to the winner; or to the end of the search."""
@@ -230,7 +231,7 @@ def _session(
         samplers.check_installed(study.sampler)
         settle_environment(address)
         # Ray takes seconds to start, most of them waiting.
-        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study, is_new=is_new)
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study, sha256, is_new=is_new)
 
         # An exit out of Ray's import, or start, may leave a lock that whoever loads data beside it then waits for; a
         # cluster half started may take this process along, or keep it. One to be joined may take its time.
@@ -300,7 +301,7 @@ def _session(
         try:
             if planned := confirmation(study, engine.run, place):
                 engine.record("confirming", run=planned.study.name, numbers=planned.numbers)
-                inside = _trained_again(planned, address, wait_for_nodes, views)
+                inside = _trained_again(planned, address, wait_for_nodes, views, engine.run.data_sha256)
                 if inside.reason == "user":
                     engine.finish("user")
                     return Outcome(engine.run, place, "user", inside.signal)
@@ -320,7 +321,9 @@ def _session(
         return Outcome(engine.run, place, reason, sent)
 
 
-def _trained_again(planned: Confirmation, address: str | None, wait_for_nodes: bool, views: Sequence[View]) -> Outcome:
+def _trained_again(
+    planned: Confirmation, address: str | None, wait_for_nodes: bool, views: Sequence[View], sha256: str | None
+) -> Outcome:
     """Run what confirms a search, or go on with it, up to its end; nothing is made of its best."""
     study, place = planned.study, planned.study.run_directory
     with working_copy(place) as directory, ExitStack() as stack:
@@ -332,7 +335,7 @@ def _trained_again(planned: Confirmation, address: str | None, wait_for_nodes: b
             begin = partial(take_up, study, directory, log=log, past=past)
         else:
             begin = partial(create, study, directory)
-        return _session(study, place, directory, begin, address, wait_for_nodes, views, is_crowned=False)
+        return _session(study, place, directory, begin, address, wait_for_nodes, views, sha256=sha256, is_crowned=False)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def _write(
             out,
             study.data,
             data,
-            classifier.load_test_part(study.data),
+            classifier.load_test_part(study.data, data.sha256),
             best.folder,
             config,
             seed=seed,

@@ -15,7 +15,7 @@ from search.interrupts import Signalled
 from search.origin import described
 from search.references import is_of_program, look_up
 from spaces import DIGITS_PARAMETERS
-from trainables import Data, DataError, Train
+from trainables import Data, Train
 
 if TYPE_CHECKING:
     from search.study import DataSection, Study
@@ -81,11 +81,12 @@ def whole_configuration(given: Mapping[str, Any]) -> dict[str, Any]:
     return DIGITS_PARAMETERS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
 
 
-def load_data(study: "Study", *, is_new: bool = False) -> Any:
+def load_data(study: "Study", sha256: str | None = None, *, is_new: bool = False) -> Any:
     """What a study's trials find in `trial.data`: what its own code loads, or `Data`, the test part not read, or None.
 
     Args:
         study: Whose they are.
+        sha256: Of the images that its run began with.
         is_new: Whether a folder of pictures that has changed is prepared anew.
 
     Raises:
@@ -97,7 +98,7 @@ def load_data(study: "Study", *, is_new: bool = False) -> Any:
     if isinstance(study.data, str):
         return _loaded(study.data)
     prepare(study.data.dataset, Path(study.data.dir), is_new=is_new)
-    return load_images(study.data)
+    return load_images(study.data, sha256)
 
 
 def prepare(dataset: str, folder: Path, *, is_new: bool) -> None:
@@ -106,7 +107,7 @@ def prepare(dataset: str, folder: Path, *, is_new: bool) -> None:
     Args:
         dataset: Another one is as `digitsearch data` has left it.
         folder: Where prepared data sets lie.
-        is_new: Whether it is prepared anew if it has changed. A run that has begun goes on with what is prepared.
+        is_new: Whether it is prepared anew if it has changed: a run that has begun goes on with what it began with.
 
     Raises:
         DataError: It can't be prepared.
@@ -158,17 +159,21 @@ def first_line(err: Exception) -> str:
     return (str(err.__cause__ or err) or type(err).__name__).splitlines()[0]
 
 
-def load_images(section: "DataSection") -> Data:
+def load_images(section: "DataSection", sha256: str | None = None) -> Data:
     """The training and validation images of a data set; the test part is not read.
+
+    Args:
+        section: Which ones.
+        sha256: Of the images that the run began with; None for what is there now.
 
     Raises:
         DataError: They are missing or damaged, or the validation part can't be carved from them.
     """
-    from trainables.datasets import carve, load_part, sha256
+    from trainables import datasets
 
-    digest = sha256(section.dataset, Path(section.dir))
-    part = load_part(section.dataset, Path(section.dir), "train")
-    training, validation = carve(part.labels, section.validation, section.split_seed)
+    sha256 = sha256 or datasets.sha256(section.dataset, Path(section.dir))
+    part = datasets.load_part(section.dataset, Path(section.dir), "train", sha256)
+    training, validation = datasets.carve(part.labels, section.validation, section.split_seed)
     train_images = part.images[training]
     return Data(
         train_images=train_images,
@@ -178,24 +183,8 @@ def load_images(section: "DataSection") -> Data:
         num_classes=int(part.labels.max()) + 1,
         mean=float(train_images.mean() / 255),
         std=float(train_images.std() / 255),
-        sha256=digest,
+        sha256=sha256,
     )
-
-
-def check_same(data: Any, sha256: str | None, section: "DataSection") -> None:
-    """Raise DataError if these are not the images that a run began with; what it did not record may be anything.
-
-    Args:
-        data: As the run's trials have it.
-        sha256: As the run recorded it.
-        section: Whose images they are.
-    """
-    if sha256 and isinstance(data, Data) and data.sha256 != sha256:
-        raise DataError(
-            f"data set {section.dataset!r} must be what the run began with, got other images under its name: put back "
-            f"what was there then, and run `digitsearch data {section.dataset} --dir {section.dir}`; or begin a run of "
-            "another name"
-        )
 
 
 def foresight(study: "Study", data: Any) -> Callable[[Mapping[str, Any]], Mapping[str, float]]:

@@ -83,9 +83,9 @@ def putenv(name, value):
     put(name, value)
 
 
-def load_data(study):
+def load_data(*given, **named):
     assert added is not None, "the data must be loaded later"
-    return load(study)
+    return load(*given, **named)
 
 
 handlers, handle = [], signal.signal

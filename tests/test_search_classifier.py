@@ -99,21 +99,26 @@ def test_a_folder_is_prepared_by_a_search_and_a_run_goes_on_with_its_own_images_
     first = run(load_study("quickstart", [*mine, "name=first"]))
     recorded = datasets.sha256(pictures, tmp_path)
     assert first.run.data_sha256 == recorded and first.run.winner
-    (tmp_path / "mine" / "train" / "0" / "0.png").unlink()
-    resume(first.run_directory, "budget.trials=2")
-    assert rerun(first.run_directory, 0, lambda epoch: None).elsewhere == []
+    for part in ("train", "test"):
+        next((tmp_path / "mine" / part).glob("*/*.png")).unlink()
+    assert resume(first.run_directory, "budget.trials=2").run.winner["metrics"]["num_test"] == 50  # type: ignore[index]
 
     second = run(load_study("quickstart", [*mine, "name=second"]))
     assert second.run.data_sha256 == datasets.sha256(pictures, tmp_path) != recorded
+    assert second.run.winner and second.run.winner["metrics"]["num_test"] == 49
+    assert rerun(first.run_directory, 0, lambda epoch: None).differences == []
+    again = resume(first.run_directory, "budget.trials=3")
+    assert again.run.winner and again.run.winner["metrics"]["num_test"] == 50
+    shutil.rmtree(prepared.with_name(f"{prepared.name}-{recorded[:8]}"))
     with pytest.raises(DataError, match="must be what the run began with, got other images under its name"):
-        resume(first.run_directory, "budget.trials=3")
-    changed = rerun(first.run_directory, 0, lambda epoch: None)
-    assert changed.differences and [name for name, _, _ in changed.elsewhere] == ["data set"]
+        resume(first.run_directory, "budget.trials=4")
 
 
 def test_a_winner_meets_no_test_part_of_other_images(won: tuple[Path, Trial, Epoch], tmp_path: Path) -> None:
-    must = "'optdigits' must be what the run began with"
-    with Writer(section(), "another", 2, [sys.executable]) as writer, pytest.raises(DataError, match=must):
+    pictures, _ = of_few_pictures(tmp_path)
+    mine = section(dataset=pictures, dir=str(tmp_path), validation=0.5)
+    must = "must be what the run began with"
+    with Writer(mine, "another", 2, [sys.executable]) as writer, pytest.raises(DataError, match=must):
         writer(tmp_path / "best", *won, {})
     assert not (tmp_path / "best").exists()
 
@@ -140,9 +145,9 @@ def test_it_writes_what_the_search_has_written_and_reads_the_test_part_once(
     read: list[str] = []
     real = datasets.load_part
 
-    def watched(name: str, folder: Path, part: Any) -> Any:
+    def watched(name: str, folder: Path, part: Any, sha256: str) -> Any:
         read.append(part)
-        return real(name, folder, part)
+        return real(name, folder, part, sha256)
 
     monkeypatch.setattr(datasets, "load_part", watched)
     if by_itself:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from trainables.datasets import KNOWN, Part, carve, describe, load_part, prepare
+from trainables.datasets import KNOWN, Part, carve, describe, load_part, prepare, sha256
 from trainables.errors import DataError
 
 FILES = (
@@ -261,11 +261,15 @@ def test_prepare_leaves_alone_what_is_ready_and_mends_what_is_not(tmp_path: Path
         f"run {command} to make it anew",
     )
     prepare(str(source), data)
-    assert train.read_bytes() == whole
+    assert train.read_bytes() == whole and list(data.iterdir()) == [train.parent]
+    before = sha256(str(source), data)
     (source / FILES[1]).write_bytes(idx(random_part(60)[1][::-1].copy()))
     prepare(str(source), data)
     assert load_part(str(source), data, "train").labels[0] == 9
-    assert [path.name for path in data.iterdir()] == [train.parent.name]
+    # What was whole before stays, for those who began with it.
+    assert load_part(str(source), data, "train", before).labels[0] == 0
+    assert describe(str(source), data, before).where == f"{train.parent}-{before[:8]}"
+    assert sorted(data.iterdir()) == [train.parent, train.parent.with_name(f"{train.parent.name}-{before[:8]}")]
 
 
 def test_a_damaged_about_says_how_to_mend_it(tmp_path: Path) -> None:

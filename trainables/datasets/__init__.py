@@ -31,7 +31,8 @@ def prepare(name: str, folder: Path, source: Path | None = None) -> Path:
         name: One of `KNOWN`, or the path of a folder: of idx files named as MNIST's are, or of pictures by
             class, `train/<class>/*` and `test/<class>/*`; what lies in `val`, `valid` or `validation` beside them
             is of the training part too. With `<class>/*` alone, a sixth of each class
-            becomes the test part, drawn with seed 0. A folder that has changed is prepared anew.
+            becomes the test part, drawn with seed 0. A folder that has changed is prepared anew; what was prepared
+            of it before stays beside it, for the runs that began with that.
         folder: Where prepared data sets lie; made if it isn't there.
         source: For torchvision's sets: a folder with the raw files (or above `raw`), which are checked and
             copied and never changed.
@@ -71,16 +72,23 @@ def is_prepared(name: str, folder: Path) -> bool:
     return name == "optdigits" or (folder / slug(name)).exists()
 
 
-def load_part(name: str, folder: Path, part: PartName) -> Part:
+def load_part(name: str, folder: Path, part: PartName, sha256: str | None = None) -> Part:
     """One part of a data set that `prepare` has made ready; the other one is not read.
 
+    Args:
+        name: Of the data set.
+        folder: Where prepared data sets lie.
+        part: Which one.
+        sha256: What `sha256` said of it once; without it, what was prepared last.
+
     Raises:
-        DataError: The name is unknown, the data set is not prepared in `folder`, or its file is damaged.
+        DataError: The name is unknown, the data set is not prepared in `folder`, or not with this digest, or its file
+            is damaged.
     """
     check_name(name)
     if name == "optdigits":
         return getattr(optdigits.load(), part)  # type: ignore[no-any-return]
-    return prepared.read_part(name, folder, part)
+    return prepared.read_part(name, folder, part, sha256)
 
 
 def sha256(name: str, folder: Path) -> str:
@@ -97,13 +105,18 @@ def sha256(name: str, folder: Path) -> str:
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
-def describe(name: str, folder: Path) -> Description:
+def describe(name: str, folder: Path, sha256: str | None = None) -> Description:
     """What a data set holds, without reading the images of one that is prepared.
 
+    Args:
+        name: Of the data set.
+        folder: Where prepared data sets lie.
+        sha256: As for `load_part`.
+
     Raises:
-        DataError: The name is unknown, or the data set is not prepared in `folder`.
+        DataError: The name is unknown, or the data set is not prepared in `folder`, or not with this digest.
     """
     check_name(name)
     if name == "optdigits":
         return optdigits.load().describe(name, "in scikit-learn; nothing on disk")
-    return prepared.read_description(name, folder)
+    return prepared.read_description(name, folder, sha256)

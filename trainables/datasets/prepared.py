@@ -15,6 +15,8 @@ from trainables.datasets.parts import Description, Part, PartName, PartSize, Who
 from trainables.errors import DataError
 
 _FORMAT = 1
+# So much of a digest tells one set of images from another under the same name.
+_DIGITS = 8
 
 
 def write(whole: Whole, name: str, target: Path, origin: str) -> None:
@@ -35,7 +37,7 @@ def write(whole: Whole, name: str, target: Path, origin: str) -> None:
 
 def _put_in_place(new: Path, target: Path, origin: str) -> None:
     if target.exists():
-        target.rename(new.parent / "old")
+        target.rename(_kept(target) or new.parent / "old")
     try:
         new.rename(target)
     except OSError:
@@ -44,25 +46,49 @@ def _put_in_place(new: Path, target: Path, origin: str) -> None:
             raise
 
 
+def _kept(target: Path) -> Path | None:
+    """Where what is prepared goes when it is prepared anew, for the runs that began with it; None if it is damaged."""
+    try:
+        kept = _version(target, _sha256(_checked(target)))
+    except (OSError, DataError):
+        return None
+    return None if kept.exists() else kept
+
+
+def _version(target: Path, sha256: str) -> Path:
+    return target.with_name(f"{target.name}-{sha256[:_DIGITS]}")
+
+
+def _sha256(about: dict[str, Any]) -> str:
+    """One digest of both parts."""
+    parts = about["sha256"]
+    return hashlib.sha256(f"{parts['train']} {parts['test']}".encode()).hexdigest()
+
+
 def is_prepared(target: Path, origin: str) -> bool:
     """Whether a folder holds a data set that was made from this and is undamaged."""
     try:
-        about = _parse_about(target / "about.json")
-        for part in ("train", "test"):
-            _read_checked(target / f"{part}.safetensors", about["sha256"][part], "")
+        return bool(_checked(target)["origin"] == origin)
     except (OSError, DataError):
         return False
-    return bool(about["origin"] == origin)
 
 
-def read_part(name: str, folder: Path, part: PartName) -> Part:
+def _checked(target: Path) -> dict[str, Any]:
+    """What `about.json` says, if all is whole."""
+    about = _parse_about(target / "about.json")
+    for part in ("train", "test"):
+        _read_checked(target / f"{part}.safetensors", about["sha256"][part], "")
+    return about
+
+
+def read_part(name: str, folder: Path, part: PartName, sha256: str | None) -> Part:
     """One part; the file of the other is not opened.
 
     Raises:
-        DataError: There is none, or it is damaged.
+        DataError: There is none, or it is damaged, or none with this digest.
     """
-    about = _read_about(name, folder)
-    path = folder / slug(name) / f"{part}.safetensors"
+    about, where = _read_about(name, folder, sha256)
+    path = where / f"{part}.safetensors"
     content = _read_checked(path, about["sha256"][part], command(name, folder))
     try:
         tensors = safetensors.numpy.load(content)
@@ -77,17 +103,17 @@ def read_sha256(name: str, folder: Path) -> str:
     Raises:
         DataError: There is none, or it is damaged.
     """
-    parts = _read_about(name, folder)["sha256"]
-    return hashlib.sha256(f"{parts['train']} {parts['test']}".encode()).hexdigest()
+    return _sha256(_read_about(name, folder, None)[0])
 
 
-def read_description(name: str, folder: Path) -> Description:
+def read_description(name: str, folder: Path, sha256: str | None) -> Description:
     """What it holds, from `about.json` alone.
 
     Raises:
-        DataError: There is none, or it is damaged.
+        DataError: There is none, or it is damaged, or none with this digest.
     """
-    return _description(_read_about(name, folder), str(folder / slug(name)))
+    about, where = _read_about(name, folder, sha256)
+    return _description(about, str(where))
 
 
 def _read_checked(path: Path, sha256: str, how: str) -> bytes:
@@ -104,15 +130,31 @@ def _read_checked(path: Path, sha256: str, how: str) -> bytes:
     return content
 
 
-def _read_about(name: str, folder: Path) -> dict[str, Any]:
-    path = folder / slug(name) / "about.json"
+def _read_about(name: str, folder: Path, sha256: str | None) -> tuple[dict[str, Any], Path]:
+    """What `about.json` says, and where it lies: as prepared last, unless another digest is asked for."""
+    target = folder / slug(name)
+    path = target / "about.json"
     try:
-        return _parse_about(path)
+        about = _parse_about(path)
+        if sha256 in (None, _sha256(about)):
+            return about, target
     except (FileNotFoundError, NotADirectoryError) as err:
         how = "once, with a network or with --from FOLDER" if name in KNOWN else "once"
         raise DataError(f"data set {name!r} is not prepared in '{folder}': run {command(name, folder)} {how}") from err
     except (OSError, DataError) as err:
         raise DataError(f"{path}: {err}; run {command(name, folder)} to make it anew") from err
+    assert sha256 is not None, "else the first is right"
+    kept = _version(target, sha256)
+    try:
+        about = _parse_about(kept / "about.json")
+        if _sha256(about) == sha256:
+            return about, kept
+    except (OSError, DataError):
+        pass
+    raise DataError(
+        f"data set {name!r} must be what the run began with, got other images under its name, and '{kept}' has it no "
+        f"more; put back what was there then, and run {command(name, folder)}, or begin a run of another name"
+    )
 
 
 def _parse_about(path: Path) -> dict[str, Any]:
