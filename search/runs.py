@@ -1,8 +1,7 @@
 """Run a study, or go on with one: from a study to a finished run directory."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, View, open_run, place
-from results.errors import RunWarning
 from search.confirm import Confirmation, confirmation, confirmed
 from search.errors import NoTrialSucceeded, StudyFailed, UsageError
 from search.interrupts import Interrupts
@@ -233,9 +231,7 @@ def _session(
         samplers.check_installed(study.sampler)
         settle_environment(address)
         # Ray takes seconds to start, most of them waiting.
-        loader = ThreadPoolExecutor(1)
-        loading = loader.submit(workloads.load_data, study, sha256, is_new=is_new)
-        stack.callback(_wait_for, loading, loader, interrupts)
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study, sha256, is_new=is_new)
 
         # An exit out of Ray's import, or start, may leave a lock that whoever loads data beside it then waits for; a
         # cluster half started may take this process along, or keep it. One to be joined may take its time.
@@ -323,14 +319,6 @@ def _session(
             winner = crown(directory, checkpoints, engine.run, write)
         engine.record("winner_chosen", **winner)
         return Outcome(engine.run, place, reason, sent)
-
-
-def _wait_for(loading: "Future[Any]", loader: ThreadPoolExecutor, interrupts: Interrupts) -> None:
-    """Have it end: it can't be broken off from outside, but by a signal, which ends the process."""
-    if not loading.done():
-        interrupts.request_with(None)
-        warnings.warn("waiting for the data to be loaded; Ctrl-C ends it at once", category=RunWarning, stacklevel=1)
-    loader.shutdown()
 
 
 def _trained_again(

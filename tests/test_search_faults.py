@@ -597,24 +597,6 @@ def test_a_signal_as_it_starts_ends_it(wait_s: float, tmp_path: Path) -> None:
     assert driver.returncode in (143, -signal.SIGTERM) and "Traceback" not in errors, errors
 
 
-def test_a_signal_while_the_data_is_loaded_says_what_it_waits_for(tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text(
-        "import pathlib, time\n\ndef load():\n    pathlib.Path('loading').touch()\n    time.sleep(60)\n"
-    )
-    search = Search(tmp_path, SLEEPER.replace("data: null", "data: slow:load"))
-    driver = search.begin()
-    while not (tmp_path / "loading").exists():
-        assert driver.poll() is None, driver.communicate()
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGINT)
-    assert driver.stderr is not None
-    said = driver.stderr.readline()  # once Ray has started: no sooner does a first signal end it
-    assert said == "warning: waiting for the data to be loaded; Ctrl-C ends it at once\n"
-    driver.send_signal(signal.SIGINT)
-    output, errors = driver.communicate(timeout=30)
-    assert (driver.returncode, output, errors) == (130, "", "")
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_while_a_studys_own_code_is_imported_is_no_fault_of_it(number: int, code: int, tmp_path: Path) -> None:
     strike = f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(10)\n"
