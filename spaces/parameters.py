@@ -105,7 +105,7 @@ class Int:
         _check_range("int", self.low, self.high, self.log, self.step)
         for name in ("low", "high", "step"):
             value = getattr(self, name)
-            if value != int(value):
+            if not _is_number(value) or value != int(value):
                 raise SpaceError(f"int {name} must be a whole number, got {value!r}; use float")
             object.__setattr__(self, name, int(value))  # YAML has 1e3 as 1000.0
         _check_steps("int", self.low, self.high, self.step)

@@ -143,6 +143,7 @@ BROKEN = {
     "budget: {trials: 0}": "s.yaml, line 1: budget.trials must be at least 1, got 0",
     "budget: {trials: -3}": "s.yaml, line 1: budget.trials must be at least 1, got -3",
     "budget: {trials: many}": "s.yaml, line 1: budget.trials must be a whole number, got 'many'",
+    "budget: {trials: 1.0e+300}": "s.yaml, line 1: budget.trials must be a whole number, got 1e+300",
     "budget: {trials: 2.5}": "s.yaml, line 1: budget.trials must be a whole number, got 2.5",
     "budget: {trials: true}": "s.yaml, line 1: budget.trials must be a whole number, got True",
     "budget: {trials: null}": "s.yaml, line 1: budget.trials must be a whole number, got None",

@@ -93,6 +93,7 @@ def test_digits_covers_architecture_and_optimizer_conditionally() -> None:
             "a: a log range takes no step, got step=2; drop one of the two",
         ),
         ({"a": {"int": [0.5, 9]}}, "a: int low must be a whole number, got 0.5; use float"),
+        ({"a": {"int": [1, 9], "step": None}}, "a: int step must be a whole number, got None; use float"),
         ({"a": {"float": ["0", 9]}}, "a: float range needs two finite numbers [low, high], got ['0', 9]"),
         ({"a": {"float": [0, float("inf")]}}, "a: float range needs two finite numbers [low, high], got [0, inf]"),
         ({"a": {"float": [0, 10**400]}}, f"a: float range needs two finite numbers [low, high], got [0, 1{'0' * 75}…"),

@@ -10,7 +10,7 @@ from search.study.section import Section
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = r"(\d+(?:\.\d+)?)\s*([smhd])"
-_PATTERN = r"(\d+(\.\d+)?\s*[smhd]\s*)+"
+_PATTERN = rf"(?:{_PART}\s*)+"
 
 
 def _seconds(value: object) -> float:

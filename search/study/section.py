@@ -10,6 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from spaces.errors import did_you_mean
 
+# Beyond it a float has not all whole numbers.
+_LARGEST = 2**53
+
 
 class Section(BaseModel):
     """A mapping of a study file: a frozen value that takes no key and no value but those it knows."""
@@ -24,8 +27,8 @@ class Section(BaseModel):
         """1e3 is 1000 where a whole number is asked for: YAML has no other way to write it so."""
         wanted = cls.model_fields[of.field_name or ""].annotation
         kinds = {wanted, *get_args(wanted)}
-        is_meant = isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds
-        return int(value) if is_meant else value
+        is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST
+        return int(value) if is_whole and int in kinds and float not in kinds else value
 
 
 def complaint(key: str, message: str) -> PydanticCustomError:
