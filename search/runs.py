@@ -230,8 +230,12 @@ def _session(
         workloads.check(study)
         samplers.check_installed(study.sampler)
         settle_environment(address)
+        # What may take minutes is broken off by a signal here. And others' code that calculates with OpenBLAS would
+        # wait for ever if this process forked beside it, as it does to start Ray.
+        load = workloads.prepared(study, sha256, is_new=is_new)
+        interrupts.heed()
         # Ray takes seconds to start, most of them waiting.
-        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(workloads.load_data, study, sha256, is_new=is_new)
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(load)
 
         # An exit out of Ray's import, or start, may leave a lock that whoever loads data beside it then waits for; a
         # cluster half started may take this process along, or keep it. One to be joined may take its time.

@@ -81,24 +81,36 @@ def whole_configuration(given: Mapping[str, Any]) -> dict[str, Any]:
     return DIGITS_PARAMETERS.walk(lambda name, _: given.get(name, DEFAULTS[name]))
 
 
-def load_data(study: "Study", sha256: str | None = None, *, is_new: bool = False) -> Any:
+def load_data(study: "Study", sha256: str | None = None) -> Any:
     """What a study's trials find in `trial.data`: what its own code loads, or `Data`, the test part not read, or None.
 
     Args:
         study: Whose they are.
         sha256: Of the images that its run began with.
+
+    Raises:
+        The same as `prepared`.
+    """
+    return prepared(study, sha256)()
+
+
+def prepared(study: "Study", sha256: str | None = None, *, is_new: bool = False) -> Callable[[], Any]:
+    """All of `load_data` that may take long, and all of it that is others' code; the rest is done by what is returned.
+
+    Args:
+        study: As for `load_data`.
+        sha256: As for `load_data`.
         is_new: Whether a folder of pictures that has changed is prepared anew.
 
     Raises:
         DataError: A data set is missing or damaged, or the validation part can't be carved from it.
         StudyError: The study's own code can't be imported, or fails.
     """
-    if study.data is None:
-        return None
-    if isinstance(study.data, str):
-        return _loaded(study.data)
+    if study.data is None or isinstance(study.data, str):
+        data = None if study.data is None else _loaded(study.data)
+        return lambda: data
     prepare(study.data.dataset, Path(study.data.dir), is_new=is_new)
-    return load_images(study.data, sha256)
+    return partial(load_images, study.data, sha256)
 
 
 def prepare(dataset: str, folder: Path, *, is_new: bool) -> None:

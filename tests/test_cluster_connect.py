@@ -68,7 +68,7 @@ import os, signal, sys
 from cluster import connect
 from search import workloads
 
-settle, put, load, added = connect.settle_environment, os.putenv, workloads.load_data, None
+settle, put, prepare, added = connect.settle_environment, os.putenv, workloads.prepared, None
 
 
 def settled(address=None):
@@ -83,9 +83,9 @@ def putenv(name, value):
     put(name, value)
 
 
-def load_data(*given, **named):
+def prepared(*given, **named):
     assert added is not None, "the data must be loaded later"
-    return load(*given, **named)
+    return prepare(*given, **named)
 
 
 handlers, handle = [], signal.signal
@@ -97,7 +97,7 @@ def handled(number, handler):
     return handle(number, handler)
 
 
-connect.settle_environment, os.putenv, workloads.load_data = settled, putenv, load_data
+connect.settle_environment, os.putenv, workloads.prepared = settled, putenv, prepared
 signal.signal = handled
 os.environ.pop("RAY_AUTH_MODE", None)
 from search import load_study, run

@@ -597,6 +597,31 @@ def test_a_signal_as_it_starts_ends_it(wait_s: float, tmp_path: Path) -> None:
     assert driver.returncode in (143, -signal.SIGTERM) and "Traceback" not in errors, errors
 
 
+def test_a_signal_while_the_data_is_loaded_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n\ndef load():\n    pathlib.Path('loading').touch()\n    time.sleep(300)\n"
+    )
+    search = Search(tmp_path, SLEEPER.replace("data: null", "data: slow:load"))
+    driver = search.begin()
+    while not (tmp_path / "loading").exists():
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    output, errors = driver.communicate(timeout=60)
+    assert (driver.returncode, output, errors) == (130, "", "")
+
+
+def test_nothing_forks_the_process_while_a_studys_own_code_loads_its_data(tmp_path: Path) -> None:
+    # OpenBLAS's threads end as it forks: what waits for them then, in another thread, waits for ever.
+    (tmp_path / "lone.py").write_text(
+        "import sys, threading\n\ndef load():\n"
+        "    assert threading.current_thread() is threading.main_thread() and 'ray' not in sys.modules\n"
+    )
+    search = Search(tmp_path, SLEEPER.replace("data: null", "data: lone:load"))
+    output, errors = search.begin().communicate(timeout=120)
+    assert "winner" in output, errors
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_while_a_studys_own_code_is_imported_is_no_fault_of_it(number: int, code: int, tmp_path: Path) -> None:
     strike = f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(10)\n"
