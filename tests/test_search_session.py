@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -202,6 +203,22 @@ def test_each_library_says_so_in_its_own_way(error: Exception, tmp_path: Path) -
         raise error
 
     assert begun(train, tmp_path, {}).next()["failure"]["kind"] == "oom"
+
+
+@pytest.mark.parametrize("of", ["numpy", "pandas"])
+def test_what_writes_to_shared_arrays_is_told_to_copy_them(of: str, tmp_path: Path) -> None:
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        array = np.zeros((3, 1))
+        array.flags.writeable = False
+        if of == "numpy":
+            array += 1
+        else:
+            pd.DataFrame(array, columns=["a"], copy=False).loc[:, "a"] = 1.0
+
+    message = begun(train, tmp_path, {}).next()["failure"]["message"]
+    assert message.endswith(
+        "; the arrays of trial.data, which all trials share, are read-only: have it write to a copy"
+    )
 
 
 def test_a_function_that_returns_early_is_done(tmp_path: Path) -> None:

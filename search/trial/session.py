@@ -34,6 +34,7 @@ _CLEAN_UP_S = 20.0
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 # A disk with less room is full: some of what did not fit may be gone again, and some is kept for root.
 _FULL_BYTES = 64 * 2**10
+_ON_READ_ONLY = "; the arrays of trial.data, which all trials share, are read-only: have it write to a copy"
 
 
 @dataclass(frozen=True)
@@ -510,9 +511,15 @@ def _described(err: BaseException) -> str:
         return said(err)
     if isinstance(err, DiskFailed):
         return str(err.strerror)
-    if origin(err):
-        return described(err)
-    return f"{described(err)}{_raised_at(err)}"  # a workload of ours
+    where = "" if origin(err) else _raised_at(err)  # a workload of ours
+    return described(err) + where + (_ON_READ_ONLY if _is_of_read_only(err) else "")
+
+
+def _is_of_read_only(err: BaseException | None) -> bool:
+    """Whether NumPy refused to write to an array; pandas makes of that an "invalid value"."""
+    while err and not (isinstance(err, ValueError) and "read-only" in said(err)):
+        err = err.__cause__ or err.__context__
+    return err is not None
 
 
 def _raised_at(err: BaseException) -> str:
