@@ -65,8 +65,8 @@ MEANINGS: dict[str, str] = {
     "study_started": "A run has begun. `study` is resolved, as in study.yaml; `parameters` gives the type of each "
     "parameter's column: int, float, bool or text. `warm_start` has for each earlier run its address in `run`, what it "
     "gave in `trials` as `[{config, value}, …]` (of several objectives `values`; where metrics are bounded also "
-    "`constraints`), and in `dropped` what did not fit. `data_sha256` tells one set of images from another; null of "
-    "other data.",
+    "`constraints`), and in `dropped` what did not fit. `data_sha256` tells the images that the trials train on from "
+    "others, or the arrays that a study's own code loads; null without any.",
     "study_resumed": "Another session of the run has begun. `set_aside` has the numbers of the trials that a changed "
     "space leaves out: they stay in the tables, and count for nothing else. `data_sha256` is as in study_started.",
     "trial_suggested": "The sampler has suggested a configuration. `repeat_of` is the number of the trial that has the "

@@ -90,7 +90,7 @@ class Run:
     study: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
     warm_start: list[dict[str, Any]] = field(default_factory=list)  # as study_started has it
-    data_sha256: str | None = None  # of the images; None of other data, and of a run from before it was recorded
+    data_sha256: str | None = None  # None of data without arrays, and of a run from before it was recorded
     trials: dict[int, Trial] = field(default_factory=dict)
     winner: dict[str, Any] | None = None
     ended: str | None = None

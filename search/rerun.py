@@ -18,6 +18,8 @@ from trainables import Save
 # What a clock measures is never the same twice.
 _BY_THE_CLOCK = {"images_per_s"}
 _BF16_BITS = 16
+# So much of a digest is shown.
+_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,16 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
         DataError: The data set is not here.
         StudyFailed: The function raises before it has come so far.
     """
+    from search.fingerprint import fingerprint  # imports Ray, and most mistakes are told without it
+
     run = open_run(place)
     study = Study.from_mapping(run.study)
     trial = _trial(run, number)
     _check_can(study, trial)
     terms = replace(Terms.of(study, place), precision=_precision(study, trial))
-    now = _trained(study, terms, workloads.load_data(study, run.data_sha256), trial, on_epoch)
+    data = workloads.load_data(study, run.data_sha256)
+    data_sha256 = fingerprint(data)
+    now = _trained(study, terms, data, trial, on_epoch)
     metrics = [name for name in trial.epochs[0].metrics if name not in _BY_THE_CLOCK]
     differences = [
         Difference(epoch.epoch, name, epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
@@ -103,7 +109,9 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
         for name in metrics
         if name in epoch.metrics and not _alike(epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
     ]
-    return Rerun(number, trial.epochs, metrics, differences, _elsewhere(place), study.resources.gpu > 0)
+    return Rerun(
+        number, trial.epochs, metrics, differences, _elsewhere(place, run, data_sha256), study.resources.gpu > 0
+    )
 
 
 def _alike(recorded: float, now: float | None) -> bool:
@@ -154,9 +162,12 @@ def _trained(
     return found
 
 
-def _elsewhere(place: Place) -> list[tuple[str, str, str]]:
+def _elsewhere(place: Place, run: Run, data_sha256: str | None) -> list[tuple[str, str, str]]:
     then, now = _about(place), environment.describe({})
-    pairs = [(name, then.get(name), now[name]) for name in ("python", "platform", "processor", "git_commit")]
+    pairs: list[tuple[str, Any, Any]] = []
+    if run.data_sha256:  # it did not always say it
+        pairs.append(("data", run.data_sha256[:_DIGITS], str(data_sha256)[:_DIGITS]))
+    pairs += [(name, then.get(name), now[name]) for name in ("python", "platform", "processor", "git_commit")]
     if "gpus" in then:  # environment.json did not always say it
         pairs.append(("gpus", ", ".join(then["gpus"]) or "none", ", ".join(now["gpus"]) or "none"))
     packages = then.get("packages", {})

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from results import Event, EventLog, Place, Run, RunError, Storage, StorageError, open_run, stored_log
+from results.errors import RunWarning
 from results.events import SCHEMA, log_path
 from results.mirror import MirroredLog
 from search import environment, references, yaml_text
@@ -18,7 +20,6 @@ from search.errors import StudyError, UsageError
 from search.study import MAY_CHANGE, Study, changes, may_change
 from search.suggest import samplers
 from spaces import Choice, Int, Parameter, SpaceError
-from trainables import Data
 
 _TRIED = "events/can-be-written"
 _STUDY = "study.yaml"
@@ -141,14 +142,14 @@ def check_unedited(study: Study, run: Place, directory: Path, past: Run) -> None
 
 
 def create(
-    study: Study, directory: Path, data: Any = None, *, warm_start: Sequence[Mapping[str, Any]] = ()
+    study: Study, directory: Path, data_sha256: str | None = None, *, warm_start: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[EventLog, Run, Event]:
     """Make the run directory of a study: its log, held by this process, the run, and the event that began it.
 
     Args:
         study: What is to be searched.
         directory: The working copy of its run directory.
-        data: Of its trials.
+        data_sha256: Of what its trials train on.
         warm_start: What earlier runs give, as `search.suggest.warm_start.taken` has it.
 
     Raises:
@@ -166,7 +167,7 @@ def create(
         if log_path(directory).stat().st_size:
             raise _taken(study)
         facts = {"study": study.to_mapping(), "parameters": _columns(study), "warm_start": list(warm_start)}
-        event = log.append("study_started", schema=SCHEMA, **facts, data_sha256=_sha256(data))
+        event = log.append("study_started", schema=SCHEMA, **facts, data_sha256=data_sha256)
         run.apply(event)
     except BaseException as err:
         if log:
@@ -179,23 +180,27 @@ def create(
     return log, run, event
 
 
-def take_up(study: Study, directory: Path, data: Any, *, log: EventLog, past: Run) -> tuple[EventLog, Run, Event]:
+def take_up(
+    study: Study, directory: Path, data_sha256: str | None, *, log: EventLog, past: Run
+) -> tuple[EventLog, Run, Event]:
     """Begin another session of a run: the same three as `create` gives.
 
     Trials that lie outside of a changed space are set aside: they stay in the tables, and count for nothing else.
     """
+    if isinstance(study.data, str) and past.data_sha256 not in (None, data_sha256) and past.trials:
+        warnings.warn(
+            f"data {study.data!r} gives other arrays than the trials of this run have trained on: what they came to "
+            "can't be compared with what others will; bring the old data back, or begin a new run",
+            category=RunWarning,
+            stacklevel=2,
+        )
     aside = [trial.number for trial in past.trials.values() if not _fits(study, dict(trial.config))]
     # Before the log tells of it: a process that dies in between leaves a file that says what it was told.
     _write_about(study, directory)
     facts = {"study": study.to_mapping(), "parameters": _columns(study), "set_aside": aside}
-    event = log.append("study_resumed", **facts, data_sha256=_sha256(data))
+    event = log.append("study_resumed", **facts, data_sha256=data_sha256)
     past.apply(event)
     return log, past, event
-
-
-def _sha256(data: Any) -> str | None:
-    """Which images these are; None of other data."""
-    return data.sha256 if isinstance(data, Data) else None
 
 
 def _fits(study: Study, config: dict[str, object]) -> bool:

@@ -212,7 +212,7 @@ def _session(
     study: Study,
     place: Place,
     directory: Path,
-    begin: Callable[[Any], tuple[EventLog, Run, Event]],
+    begin: Callable[[str | None], tuple[EventLog, Run, Event]],
     address: str | None,
     wait_for_nodes: bool,
     views: Sequence[View],
@@ -221,7 +221,10 @@ def _session(
     sha256: str | None = None,
     is_crowned: bool = True,
 ) -> Outcome:
-    """One session of a run, from where `begin`, given the data, takes it to the winner; or to the end of the search."""
+    """One session of a run, from where `begin` takes it to the winner; or to the end of the search.
+
+    `begin` is given the data's digest.
+    """
     from cluster.connect import connected, meant, settle_environment
     from search import workloads
 
@@ -264,6 +267,7 @@ def _session(
         from search.classifier import Writer
         from search.dispatch import dispatch, num_slots_of, share
         from search.engine import Engine
+        from search.fingerprint import fingerprint
         from search.metrics import Metrics
         from search.trial.session import Terms
         from search.winner import Write, crown, crown_confirmed, write_as_saved
@@ -272,7 +276,7 @@ def _session(
         shared = share(data, study)
         foresee = workloads.foresight(study, data)
         interrupts.heed()
-        log, so_far, first = begin(data)
+        log, so_far, first = begin(fingerprint(data))
         stack.callback(log.close)
         # Not before the last of it has been brought to where it is to lie.
         stack.callback(interrupts.request_with, lambda: None)

@@ -268,6 +268,11 @@ def changes_its_data(config: Mapping[str, Any], trial: Trial) -> None:
         trial.report({"score": 0.0 if config["how"] == "all" else 1.0, **seen})
 
 
+def sums_its_data(config: Mapping[str, Any], trial: Trial) -> None:
+    """Reports what an array holds, times its own `x`."""
+    trial.report({"score": config["x"] * float(trial.data.sum())})
+
+
 def looks_at_its_data(config: Mapping[str, Any], trial: Trial) -> None:
     """Reports who loaded its data, and whether it lies in memory that the processes of a node share."""
     numbers = trial.data["numbers"]

@@ -2,14 +2,14 @@
 
 import sys
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import ray
-from ray import ObjectRef, cloudpickle
+from ray import ObjectRef
 
 from search.trial.session import DataWritten
+from search.trial.walk import Walk
 from trainables import Data
 
 # Of a large array so many pieces are looked at: who scales one in place, or turns its pictures, writes to all of it.
@@ -68,22 +68,12 @@ def _shared_buffers(data: Any) -> list[memoryview]:
     return [view for view in views if view.readonly and view.nbytes]
 
 
-class _Searching(cloudpickle.Pickler):  # type: ignore[misc]
-    """Comes by all that data holds, as if to send it, and writes nothing."""
-
-    def __init__(self, found: Callable[[Any], None]) -> None:
-        super().__init__(_Nowhere(), protocol=5, buffer_callback=found)
-
+class _Searching(Walk):
     def reducer_override(self, obj: Any) -> Any:
         torch = sys.modules.get("torch")
         if torch and isinstance(obj, torch.Tensor):  # its process has it for itself, and would copy it now
             return bool, ()
         return super().reducer_override(obj)
-
-
-class _Nowhere:
-    def write(self, content: bytes) -> int:
-        return len(content)
 
 
 def _mark(buffer: memoryview) -> int:
