@@ -190,7 +190,8 @@ def take_up(
     if isinstance(study.data, str) and past.data_sha256 not in (None, data_sha256) and past.trials:
         warnings.warn(
             f"data {study.data!r} gives other arrays than the trials of this run have trained on: what they came to "
-            "can't be compared with what others will; bring the old data back, or begin a new run",
+            "can't be compared with what others will; bring the old data back, seed it if it is drawn, or begin a new "
+            "run",
             category=RunWarning,
             stacklevel=2,
         )

@@ -221,6 +221,14 @@ def test_what_writes_to_shared_arrays_is_told_to_copy_them(of: str, tmp_path: Pa
     )
 
 
+def test_an_error_raised_from_itself_is_told(tmp_path: Path) -> None:
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        err = RuntimeError("no fish")
+        raise err from err
+
+    assert begun(train, tmp_path, {}).next()["failure"]["message"].startswith("RuntimeError: no fish (")
+
+
 def test_a_function_that_returns_early_is_done(tmp_path: Path) -> None:
     session = begun(fails_in_its_own_way, tmp_path, {"how": "not"})
     assert session.next()["epoch"] == 1

@@ -515,11 +515,19 @@ def _described(err: BaseException) -> str:
     return described(err) + where + (_ON_READ_ONLY if _is_of_read_only(err) else "")
 
 
-def _is_of_read_only(err: BaseException | None) -> bool:
+def _is_of_read_only(err: BaseException) -> bool:
     """Whether NumPy refused to write to an array; pandas makes of that an "invalid value"."""
-    while err and not (isinstance(err, ValueError) and "read-only" in said(err)):
-        err = err.__cause__ or err.__context__
-    return err is not None
+    return any(isinstance(one, ValueError) and "read-only" in said(one) for one in _chain(err))
+
+
+def _chain(err: BaseException) -> list[BaseException]:
+    """An exception, and those that it follows from; one may be raised from itself."""
+    chain: list[BaseException] = []
+    step: BaseException | None = err
+    while step is not None and all(step is not one for one in chain):
+        chain.append(step)
+        step = step.__cause__ or step.__context__
+    return chain
 
 
 def _raised_at(err: BaseException) -> str:
