@@ -221,6 +221,10 @@ def test_a_path_without_pictures_is_named(tmp_path: Path) -> None:
     ((name, error),) = read_images(tmp_path, 28, 28)
     assert name == str(tmp_path)
     assert re.fullmatch(r"a folder must hold pictures \(\.avif, .*\), got none", str(error))
+    (tmp_path / "cats").mkdir()
+    Image.new("L", (28, 28)).save(tmp_path / "cats" / "tom.png")
+    ((name, error),) = read_images(tmp_path, 28, 28)
+    assert str(error).endswith(f", got folders of them; name those, like {tmp_path}/*")
 
 
 @pytest.mark.mnist

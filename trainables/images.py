@@ -73,7 +73,9 @@ def read_images(path: Path, height: int, width: int) -> Iterator[tuple[str, UInt
         for file in files:
             yield from _read_file(file, height, width)
         if not files:
-            yield str(path), ImageError(f"a folder must hold pictures ({', '.join(SUFFIXES)}), got none")
+            is_further_in = any(inner.is_dir() and list_pictures(inner) for inner in path.iterdir())
+            got = f"folders of them; name those, like {path}/*" if is_further_in else "none"
+            yield str(path), ImageError(f"a folder must hold pictures ({', '.join(SUFFIXES)}), got {got}")
 
 
 def list_pictures(folder: Path) -> list[Path]:
