@@ -225,7 +225,7 @@ def _session(
 
     `begin` is given the data's digest.
     """
-    from cluster.connect import connected, meant, settle_environment
+    from cluster.connect import check_answers, connected, meant, settle_environment
     from search import workloads
 
     with ExitStack() as stack:
@@ -233,6 +233,7 @@ def _session(
         workloads.check(study)
         samplers.check_installed(study.sampler)
         settle_environment(address)
+        check_answers(meant(address))
         # What may take minutes is broken off by a signal here. And others' code that calculates with OpenBLAS would
         # wait for ever if this process forked beside it, as it does to start Ray.
         load = workloads.prepared(study, sha256, is_new=is_new)

@@ -305,6 +305,15 @@ def test_what_a_function_reports_of_its_own_is_not_taken_for_ours(tmp_path: Path
     assert "There are no test figures" in page and "surest" not in page and "new seeds" not in page
 
 
+def test_an_address_where_nobody_listens_is_told_before_the_data_is_loaded(tmp_path: Path) -> None:
+    study = made(tmp_path, "rises", data="workloads_for_tests:fails_to_load")
+    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:1"):
+        run(study, address="127.0.0.1:1")
+    with pytest.raises(StudyError, match="must load when it is called without arguments, got ValueError: no fish"):
+        run(study)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finished_search_is_grown(tmp_path: Path) -> None:
     first = run(made(tmp_path, "rises"))
     before = [trial.config for trial in first.run.trials.values()]

@@ -268,6 +268,11 @@ def changes_its_data(config: Mapping[str, Any], trial: Trial) -> None:
         trial.report({"score": 0.0 if config["how"] == "all" else 1.0, **seen})
 
 
+def fails_to_load() -> None:
+    """Data that isn't there."""
+    raise ValueError("no fish")
+
+
 def sums_its_data(config: Mapping[str, Any], trial: Trial) -> None:
     """Reports what an array holds, times its own `x`."""
     trial.report({"score": config["x"] * float(trial.data.sum())})
