@@ -338,7 +338,8 @@ class Engine:
                 return True
             self._failed(trial, failure["kind"], failure["message"], report.get("log_tail"))
         elif not trial.epochs:
-            self._failed(trial, "no_report", "a training function must report at least once, got no report")
+            how = "a training function must report at least once, like trial.report({'loss': 0.2}), got no report"
+            self._failed(trial, "no_report", how)
         elif "epoch" in report and not all(math.isfinite(value) for value in report["metrics"].values()):
             self._diverged(trial, report)
         elif "epoch" in report and self._gives_up(trial, report):

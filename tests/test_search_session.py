@@ -176,6 +176,28 @@ def test_a_report_as_other_libraries_have_it_is_told_how_it_is_here(
     assert f"; got {got} (test_search_session.py, line " in failure["message"]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "suggest_float",
+            "a trial has no suggest_float: the study's space says what is searched, and config holds its ",
+        ),
+        (
+            "should_prune",
+            "a trial has no should_prune: trial.report itself ends the function where early stopping stops",
+        ),
+        (
+            "params",
+            "a trial has data, seed, device, num_threads, max_epochs, report, epoch, checkpoint, precision, rank, ",
+        ),
+    ],
+)
+def test_what_a_trial_of_other_libraries_has_is_told_how_it_is_here(name: str, said: str, tmp_path: Path) -> None:
+    failure = begun(lambda config, trial: getattr(trial, name), tmp_path, {}).next()["failure"]
+    assert failure["message"].startswith(f"AttributeError: {said}")
+
+
 def test_more_memory_than_there_is_is_a_kind_of_its_own(tmp_path: Path) -> None:
     def train(config: Mapping[str, Any], trial: Trial) -> None:
         torch.empty(2**50)

@@ -76,3 +76,18 @@ class Trial:
     precision: str = "auto"
     rank: int = 0
     num_workers: int = 1
+
+    if not TYPE_CHECKING:  # to whom each name would then be one of a trial's
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what is done instead here to who has written for another tool; called for what a trial lacks."""
+            raise AttributeError(_instead(name), name=name, obj=self)
+
+
+def _instead(name: str) -> str:
+    if name.startswith("suggest_"):
+        return f"a trial has no {name}: the study's space says what is searched, and config holds its values, by name"
+    if name == "should_prune":
+        return f"a trial has no {name}: trial.report itself ends the function where early stopping stops it"
+    has = ", ".join(field for field in Trial.__dataclass_fields__)
+    return f"a trial has {has}, got {name}"
