@@ -149,7 +149,11 @@ def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     ("how", "kind", "message"),
     [
         ("raises", "exception", "ValueError: the learning rate is a fish (workloads_for_tests.py, line "),
-        ("returns", "return_value", "a training function must return None and report its metrics, got dict"),
+        (
+            "returns",
+            "return_value",
+            "a training function must return None and report its metrics, like trial.report({'loss': 0.2}), got dict",
+        ),
         ("misses", "missing_metric", "must report 'score', got loss"),
     ],
 )

@@ -441,7 +441,8 @@ def called(train: Train, config: Mapping[str, Any], trial: Trial) -> None:
             raise
         return  # so a script says that all went well
     if returned is not None:
-        message = f"a training function must return None and report its metrics, got {type(returned).__name__}"
+        how = "return None and report its metrics, like trial.report({'loss': 0.2})"
+        message = f"a training function must {how}, got {type(returned).__name__}"
         raise Failed({"kind": "return_value", "message": message})
 
 
