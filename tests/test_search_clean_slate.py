@@ -3,6 +3,7 @@
 import gc
 import importlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -246,7 +247,9 @@ libraries.settle(2, 0.25)
 libraries.settle(2, 1.0)
 assert shares == [0.5, 0.25], shares
 """
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+    # Without what this process has been given, if a test of a trial has run in it.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "TF_", "NPROC", "XLA_"))}
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], env=mine, check=True)
 
 
 def test_a_writer_of_tensorboard_that_was_not_closed_writes_what_it_has(slate: CleanSlate, tmp_path: Path) -> None:

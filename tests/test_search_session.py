@@ -239,7 +239,8 @@ def test_what_writes_to_shared_arrays_is_told_to_copy_them(of: str, tmp_path: Pa
         if of == "numpy":
             array += 1
         else:
-            pd.DataFrame(array, columns=["a"], copy=False).loc[:, "a"] = 1.0
+            frame = pd.DataFrame(array, columns=["a"], copy=False)
+            frame.loc[:, "a"] = 1.0
 
     message = begun(train, tmp_path, {}).next()["failure"]["message"]
     assert message.endswith(
