@@ -98,7 +98,7 @@ class Progress:
     def _picture(self) -> RenderableType:
         run = self._run
         if run is None:
-            return Text("starting Ray …")
+            return Text("loading data and starting Ray …")
         planned = run.study["budget"]["trials"]
         num_ended = _num_ended(run)
         head = Table.grid(padding=(0, 2))
