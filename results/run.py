@@ -60,6 +60,7 @@ class Trial:
     ended_at: datetime | None = None
     known_from: int | None = None  # the first suggestion that knows of its end
     node: str | None = None
+    data_sha256: str | None = None  # as of its run, in the session that has trained it last
     epochs: list[Epoch] = field(default_factory=list, repr=False)
 
     @property
@@ -280,6 +281,7 @@ class Run:
         trial.state, trial.stop_reason, trial.ended_at = "running", None, None
         trial.attempts, trial.repeat_of = event["attempt"], None
         trial.started_at = trial.started_at or at
+        trial.data_sha256 = self.data_sha256
         # What was trained after the checkpoint that this attempt starts from is trained again.
         trial.epochs = [epoch for epoch in trial.epochs if epoch.epoch <= event["epoch"]]
 

@@ -110,7 +110,7 @@ def rerun(place: Place, number: int, on_epoch: Callable[[int], None]) -> Rerun:
         if name in epoch.metrics and not _alike(epoch.metrics[name], now.get(epoch.epoch, {}).get(name))
     ]
     return Rerun(
-        number, trial.epochs, metrics, differences, _elsewhere(place, run, data_sha256), study.resources.gpu > 0
+        number, trial.epochs, metrics, differences, _elsewhere(place, trial, data_sha256), study.resources.gpu > 0
     )
 
 
@@ -162,11 +162,11 @@ def _trained(
     return found
 
 
-def _elsewhere(place: Place, run: Run, data_sha256: str | None) -> list[tuple[str, str, str]]:
+def _elsewhere(place: Place, trial: Trial, data_sha256: str | None) -> list[tuple[str, str, str]]:
     then, now = _about(place), environment.describe({})
     pairs: list[tuple[str, Any, Any]] = []
-    if run.data_sha256:  # it did not always say it
-        pairs.append(("data", run.data_sha256[:_DIGITS], str(data_sha256)[:_DIGITS]))
+    if trial.data_sha256:  # the log did not always say it
+        pairs.append(("data", trial.data_sha256[:_DIGITS], str(data_sha256)[:_DIGITS]))
     pairs += [(name, then.get(name), now[name]) for name in ("python", "platform", "processor", "git_commit")]
     if "gpus" in then:  # environment.json did not always say it
         pairs.append(("gpus", ", ".join(then["gpus"]) or "none", ", ".join(now["gpus"]) or "none"))

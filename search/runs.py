@@ -233,7 +233,7 @@ def _session(
         workloads.check(study)
         samplers.check_installed(study.sampler)
         settle_environment(address)
-        check_answers(meant(address))
+        check_answers(meant(address))  # before data is loaded for nothing
         # What may take minutes is broken off by a signal here. And others' code that calculates with OpenBLAS would
         # wait for ever if this process forked beside it, as it does to start Ray.
         load = workloads.prepared(study, sha256, is_new=is_new)
