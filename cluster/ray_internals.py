@@ -19,7 +19,8 @@ _BUILDS_COMMAND = "_build_python_executable_command_memory_profileable"
 # What Ray's own client asks a cluster first.
 _FIRST_QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _ANSWER_S = 5.0
-_OF_A_DEATH = "A worker died or was killed"
+# The last two are of a node, and up to two screens long.
+_OF_A_DEATH = ("A worker died or was killed", "has been marked dead", "Raylet is terminated")
 
 
 @contextmanager
@@ -62,13 +63,13 @@ def own_handler() -> Iterator[None]:
 
 @contextmanager
 def deaths_unsaid() -> Iterator[None]:
-    """Have Ray print nothing, in this block, of a process that has died: the search says what becomes of its trial."""
+    """Have Ray print nothing, in this block, of what has died: the search says what becomes of its trials."""
     from ray._private import worker
 
     said = getattr(worker, "print_to_stdstream", None)
 
     def say(data: Mapping[str, Any], ignore_prefix: bool) -> None:
-        if said and not any(_OF_A_DEATH in line for line in data["lines"]):
+        if said and not any(death in line for line in data["lines"] for death in _OF_A_DEATH):
             said(data, ignore_prefix)
 
     with _replaced(worker, {"print_to_stdstream": say}):

@@ -19,7 +19,8 @@ Value = str | int | float | bool
 
 _CONFIRMED = ("mean", "low", "high")
 # Checkpoints are deleted by the names that the log gives: no name may lead out of the run directory.
-_CHECKPOINT = r"checkpoints/trial-\d+/epoch-\d+"
+# In older logs the attempt is not in them.
+_CHECKPOINT = r"checkpoints/trial-\d+/epoch-\d+(-attempt-\d+)?"
 
 
 @dataclass(slots=True)
@@ -290,7 +291,7 @@ class Run:
         saved = event["checkpoint"] or {}
         if saved and not re.fullmatch(_CHECKPOINT, saved["path"]):
             raise ValueError(
-                f"a checkpoint must be named like checkpoints/trial-0000/epoch-0001, got {saved['path']!r}"
+                f"a checkpoint must be named like checkpoints/trial-0000/epoch-0001-attempt-1, got {saved['path']!r}"
             )
         trial.node = event["node"]
         trial.epochs.append(

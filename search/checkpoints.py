@@ -43,6 +43,15 @@ class Checkpoints(Protocol):
         """Delete those that no event names: an actor wrote them after its trial was stopped, or was killed."""
 
 
+def checkpoint_name(number: int, attempt: int, epoch: int) -> str:
+    """The path, in the run directory, of the checkpoint that an attempt at a trial writes at an epoch.
+
+    No other attempt has it: one that was given up for lost may still be at work, behind a network that failed, and what
+    it writes must not take the place of what the log names.
+    """
+    return f"checkpoints/trial-{number:04d}/epoch-{epoch:04d}-attempt-{attempt}"
+
+
 def checkpoints_of(
     run: Place, later: Callable[[Callable[[], None]], None] | None = None, making: str | None = None
 ) -> Checkpoints:

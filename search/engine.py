@@ -7,13 +7,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from results import Epoch, Event, EventLog, Run, Standing, Trial, View
 from results.errors import RunWarning
 from results.tables import TableWriter
-from search.checkpoints import Checkpoints
+from search.checkpoints import Checkpoints, checkpoint_name
 from search.early_stop import rungs, stopping
 from search.limits import Limits
 from search.population import Population
@@ -383,19 +384,15 @@ class Engine:
         epoch = trials[0].epochs[-1].epoch
         standings = {trial.number: self._standing(trial.epochs[-1].metrics) for trial in trials}
         copies = self._population.copies(epoch, standings, {trial.number: trial.config for trial in trials})
-        facts = [
-            {
-                "number": copy.number,
-                "source": copy.source,
-                "config": copy.config,
-                "checkpoint": self._checkpoints.copy(
-                    str(self.run.trials[copy.source].epochs[-1].checkpoint),
-                    f"checkpoints/{self.run.trials[copy.number].folder}/epoch-{epoch:04d}",
-                ),
-            }
-            for copy in copies
-        ]
+        facts, replaced = [], []
+        for copy in copies:
+            source, trial = self.run.trials[copy.source], self.run.trials[copy.number]
+            to = checkpoint_name(trial.number, trial.attempts + 1, epoch)  # it is the next attempt that goes on from it
+            checkpoint = self._checkpoints.copy(str(source.epochs[-1].checkpoint), to)
+            facts.append({**asdict(copy), "checkpoint": checkpoint})
+            replaced.append(str(trial.epochs[-1].checkpoint))
         self.record("generation_ended", epoch=epoch, copies=facts)
+        self._checkpoints.delete(replaced)
         self._again.extend(sorted(self._paused))
         self._paused.clear()
 
@@ -508,8 +505,7 @@ class Engine:
         if paths:
             # Recorded before it is done: a log must not name a checkpoint that is gone.
             self.record("checkpoints_dropped", paths=list(paths), reason=reason)
-            if reason != "damaged":  # the next attempt makes it anew, under its name: no deletion may meet that one
-                self._checkpoints.delete(paths)
+            self._checkpoints.delete(paths)
 
 
 def _is_result(trial: Trial) -> bool:

@@ -199,7 +199,9 @@ def test_a_checkpoint_outside_the_run_directory_is_refused(path: str, tmp_path: 
     told(tmp_path)
     log = log_path(tmp_path)
     log.write_text(log.read_text().replace("checkpoints/trial-0000/epoch-0001", path))
-    with pytest.raises(RunError, match="a checkpoint must be named like checkpoints/trial-0000/epoch-0001, got "):
+    with pytest.raises(
+        RunError, match="a checkpoint must be named like checkpoints/trial-0000/epoch-0001-attempt-1, got "
+    ):
         open_run(tmp_path)
 
 

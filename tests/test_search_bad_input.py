@@ -192,7 +192,7 @@ def _link(path: Path, target: str) -> None:
 
 HOSTILE_RUNS: list[tuple[str, Harm, str]] = [
     ("a pickle as the log", lambda d: log_path(d).write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.\n"), "must be a JSON object, got"),
-    ("a path outside", lambda d: _event(d, "epoch_reported", checkpoint={"path": "../../etc", "sha256": "0"}), "a checkpoint must be named like checkpoints/trial-0000/epoch-0001, got '../../etc'"),
+    ("a path outside", lambda d: _event(d, "epoch_reported", checkpoint={"path": "../../etc", "sha256": "0"}), "a checkpoint must be named like checkpoints/trial-0000/epoch-0001-attempt-1, got '../../etc'"),
     ("an absolute path", lambda d: _event(d, "epoch_reported", checkpoint={"path": "/etc", "sha256": "0"}), "a checkpoint must be named like"),
     ("a huge whole number", lambda d: _event(d, "trial_suggested", seed=10**400), "seed of trial_suggested must lie in [0, 2**53], got"),
     ("a huge number in a configuration", lambda d: _event(d, "trial_suggested", config={"width": 10**400}), "width in config must be a number below 2**53 or text, got"),

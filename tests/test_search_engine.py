@@ -18,7 +18,7 @@ from results.errors import RunWarning
 from results.events import SCHEMA, log_path
 from results.intervals import wilson
 from search import Study, dispatch
-from search.checkpoints import InFolder
+from search.checkpoints import InFolder, checkpoint_name
 from search.early_stop import SuccessiveHalving, rungs
 from search.engine import Engine
 from search.limits import MOST_FAILURES_IN_A_ROW
@@ -57,7 +57,7 @@ class Driver:
         self.engine = Engine(study, study.run_directory, InFolder(study.run_directory), self.log, run)
 
     def report(self, assignment: dict[str, Any], epoch: int, score: float, *, save: bool = False) -> bool:
-        path = f"checkpoints/trial-{assignment['number']:04d}/epoch-{epoch:04d}"
+        path = checkpoint_name(assignment["number"], assignment["attempt"], epoch)
         checkpoint = None
         if save:
             written = self.study.run_directory / "written"
@@ -240,7 +240,12 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_with_number_and_config
     second = Driver(first.study, past=open_run(first.study.run_directory))
     again = second.begin()
     assert again is not None
-    assert again == {**assignment, "attempt": 2, "epoch": 2, "checkpoint": "checkpoints/trial-0000/epoch-0002"}
+    assert again == {
+        **assignment,
+        "attempt": 2,
+        "epoch": 2,
+        "checkpoint": "checkpoints/trial-0000/epoch-0002-attempt-1",
+    }
     assert second.report(again, 3, 0.3) is False and second.report(again, 4, 0.4) is True
     second.train()
     run = second.end()
@@ -493,7 +498,12 @@ def test_what_the_wall_cut_off_goes_on_when_there_is_more_time(tmp_path: Path) -
     assert past.ended == "wall" and not past.ranking()
     second = Driver(made(tmp_path, budget={"trials": 2, "wall": "2h"}, **plan), past=past)
     again = second.begin()
-    assert again == {**assignment, "attempt": 2, "epoch": 1, "checkpoint": "checkpoints/trial-0000/epoch-0001"}
+    assert again == {
+        **assignment,
+        "attempt": 2,
+        "epoch": 1,
+        "checkpoint": "checkpoints/trial-0000/epoch-0001-attempt-1",
+    }
     second.report(again, 2, 0.2)
     second.report(again, 3, 0.3)
     second.train()
@@ -515,7 +525,7 @@ def test_checkpoints_kept_are_the_best_trials_best(tmp_path: Path) -> None:
             assert len(list(folder.iterdir()) if folder.exists() else []) <= 2
     run = driver.end()
     kept = sorted(str(path.relative_to(study.run_directory)) for path in study.run_directory.glob("checkpoints/*/*"))
-    assert kept == ["checkpoints/trial-0002/epoch-0001", "checkpoints/trial-0003/epoch-0003"]
+    assert kept == ["checkpoints/trial-0002/epoch-0001-attempt-1", "checkpoints/trial-0003/epoch-0003-attempt-1"]
     assert kept == sorted(e.checkpoint for t in run.trials.values() for e in t.checkpoints if e.checkpoint)
 
 

@@ -29,6 +29,7 @@ from results import EventLog, Run, RunError, open_run
 from results.errors import RunWarning
 from results.events import log_path
 from search import NoTrialSucceeded, Outcome, dispatch, resume, run
+from search.checkpoints import checkpoints_of
 from search.interrupts import Interrupts
 from search.optuna_view import optuna_study
 from search.trial.session import save_in
@@ -521,12 +522,20 @@ def test_a_run_directory_deleted_midway(tmp_path: Path) -> None:
     assert not search.run_directory.exists(), "a directory that a user deleted does not come back in part"
 
 
+DIES = "cluster.remove_node(doomed, allow_graceful=False)"
+# As a machine that sleeps. What trains there goes on once it has been given up for lost.
+SLEEPS = "[process.suspend() for process in (raylet, *workers)]"
+
+
 @pytest.mark.chaos
-def test_a_node_that_dies_loses_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strikes", [DIES, SLEEPS], ids=["dies", "sleeps"])
+def test_a_node_that_is_gone_loses_no_trial(strikes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    for name in ("initial_delay_ms", "period_ms", "timeout_ms"):  # by Ray's own, it takes most of a minute
+        monkeypatch.setenv(f"RAY_health_check_{name}", "1000")
     code = (
-        "import sys, threading, time\nfrom pathlib import Path\n"
+        "import threading\nfrom pathlib import Path\nimport psutil\n"
         "from ray.cluster_utils import Cluster\nfrom search import Study, run, yaml_text\n"
         "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1})\n"
         "doomed = cluster.add_node(num_cpus=2)\ncluster.wait_for_nodes()\n"
@@ -534,8 +543,12 @@ def test_a_node_that_dies_loses_no_trial(tmp_path: Path, monkeypatch: pytest.Mon
         "def strike(run, event):\n"
         "    if event['event'] == 'epoch_reported' and event['epoch'] == 5 and not struck:\n"
         "        struck.append(1)\n"
-        "        threading.Thread(target=lambda: cluster.remove_node(doomed, allow_graceful=False)).start()\n"
-        "struck = []\n"
+        "        workers.extend(raylet.children(recursive=True))\n"
+        f"        threading.Thread(target=lambda: {strikes}).start()\n"
+        "    elif event['event'] == 'attempt_failed':\n"
+        "        [process.resume() for process in workers if process.is_running()]\n"
+        "struck, workers = [], []\n"
+        "raylet = psutil.Process(doomed.all_processes['raylet'][0].process.pid)\n"
         "outcome = run(study, address=cluster.address, views=[strike])\n"
         "cluster.shutdown()\n"
     )
@@ -547,6 +560,9 @@ def test_a_node_that_dies_loses_no_trial(tmp_path: Path, monkeypatch: pytest.Mon
     again = [trial for trial in trials.values() if trial.attempts > 1]
     assert again and all(trial.num_lost == 0 for trial in again), "a lost node uses up no retry"
     search.check_nothing_was_done_twice()
+    kept = [epoch for trial in trials.values() for epoch in trial.checkpoints]
+    assert kept and all(checkpoints_of(search.run_directory).is_whole(epoch) for epoch in kept)
+    assert "raylet" not in done.stdout + done.stderr, "the search says itself what becomes of its trials"
 
 
 CANARY = "canary-7f3a9-do-not-tell"

@@ -14,6 +14,7 @@ from test_search_engine import Driver, made
 from results import Run, open_run
 from results.tables import trials_table
 from search import Study
+from search.checkpoints import checkpoint_name
 from search.optuna_view import optuna_study
 from search.suggest.samplers import SAMPLERS
 
@@ -54,7 +55,7 @@ class Several(Driver):
         return self.engine.run
 
     def reported(self, assignment: Mapping[str, Any], epoch: int, metrics: Mapping[str, float]) -> bool:
-        path = f"checkpoints/trial-{assignment['number']:04d}/epoch-{epoch:04d}"
+        path = checkpoint_name(assignment["number"], assignment["attempt"], epoch)
         written = self.study.run_directory / "written"
         written.mkdir()
         (written / "f").write_text(json.dumps(metrics))

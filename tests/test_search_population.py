@@ -9,7 +9,7 @@ from test_search_engine import Driver, made
 
 from results import Run, open_run, read_events
 from search import Study, StudyError, load_study, run
-from search.checkpoints import InFolder
+from search.checkpoints import InFolder, checkpoint_name
 from search.population import Population, drawn
 from spaces import Choice, Float, Int
 
@@ -39,7 +39,7 @@ def train_at_once(driver: Driver, most: int = 10**6, slots: int = 3, seed: int =
         written = directory / "written"
         written.mkdir()
         (written / "f").write_text(str(height))
-        saved = InFolder(directory).publish(f"checkpoints/trial-{number:04d}/epoch-{epoch:04d}", written)
+        saved = InFolder(directory).publish(checkpoint_name(number, assignment["attempt"], epoch), written)
         facts = {"epoch_s": 0.1, "node": "n", "metrics": {"score": height}, "checkpoint": saved}
         if not driver.engine.reported(assignment, {"epoch": epoch, "done": epoch == 8, **facts}):
             running[number] = ({**assignment, "epoch": epoch}, height)
@@ -56,6 +56,9 @@ def curves(run: Run) -> list[Any]:
 def test_the_worst_go_on_from_the_best_and_come_further_than_the_best_alone(tmp_path: Path) -> None:
     driver = Driver(study_of(tmp_path))
     train_at_once(driver)
+    folder, trials = driver.study.run_directory, driver.engine.run.trials.values()
+    there = {path.relative_to(folder).as_posix() for path in folder.glob("checkpoints/*/*")}
+    assert there == {epoch.checkpoint for trial in trials for epoch in trial.checkpoints}
     done = driver.end()
     found = generations(driver.study.run_directory)
     assert [event["epoch"] for event in found] == [2, 4, 6]

@@ -45,7 +45,7 @@ def begun(train: Train, directory: Path, config: Mapping[str, Any], **changes: A
     max_epochs, every, rungs = changes.pop("max_epochs", 3), changes.pop("every", 1), changes.pop("rungs", ())
     making = str(directory.parent)
     terms = Terms("t:t", str(directory), SCORE, max_epochs, every, None, 1, False, rungs, making=making)
-    assignment = {"number": 7, "config": config, "seed": 1, "epoch": 0, "checkpoint": None, **changes}
+    assignment = {"number": 7, "attempt": 1, "config": config, "seed": 1, "epoch": 0, "checkpoint": None, **changes}
     return Heard(Session(train, terms, None, assignment))
 
 
@@ -62,7 +62,7 @@ def test_reports_come_one_by_one_and_the_last_is_done(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_a_whole_folder_named_in_the_report(tmp_path: Path) -> None:
     checkpoint = begun(rises, tmp_path, {"x": 1.0}).next()["checkpoint"]
-    assert checkpoint["path"] == "checkpoints/trial-0007/epoch-0001"
+    assert checkpoint["path"] == "checkpoints/trial-0007/epoch-0001-attempt-1"
     assert checkpoint["sha256"] == folder_sha256(tmp_path / checkpoint["path"])
     assert (tmp_path / checkpoint["path"] / "state.txt").read_text() == "1"
     # The next one may be being written: the function runs on.
@@ -105,6 +105,25 @@ def test_a_checkpoint_that_cannot_land_is_told_as_the_disks_failure(
     failure = begun(rises, tmp_path, {"x": 1.0}).next()["failure"]
     message = "No space left on device: 'runs/run/checkpoints'"
     assert failure == {"kind": "disk", "message": message, "errno": errno.ENOSPC}
+
+
+def test_an_attempt_that_was_given_up_for_lost_writes_beside_the_next(tmp_path: Path) -> None:
+    """As on a node that can't be reached: its process goes on, and nobody hears of it."""
+    may_save = threading.Event()
+
+    def train(config: Mapping[str, Any], trial: Trial) -> None:
+        def save(folder: Path) -> None:
+            assert config["is_quick"] or may_save.wait(10)
+            (folder / "f").write_text(str(config))
+
+        trial.report({"score": 0.5}, save)
+
+    lost = begun(train, tmp_path, {"is_quick": False}, max_epochs=1)
+    named = begun(train, tmp_path, {"is_quick": True}, max_epochs=1, attempt=2).next()["checkpoint"]
+    may_save.set()
+    late = lost.next()["checkpoint"]
+    assert late["sha256"] != named["sha256"]
+    assert folder_sha256(tmp_path / named["path"]) == named["sha256"], "what the log names stays as it was"
 
 
 def test_another_disk_that_is_full_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

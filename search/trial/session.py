@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results import Objectives, Place, Standing, StorageError, place
-from search.checkpoints import checkpoints_of
+from search.checkpoints import checkpoint_name, checkpoints_of
 from search.origin import described, origin, said
 from trainables import Report, Save, Train, Trial
 from trainables.memory import is_exhausted
@@ -183,12 +183,12 @@ class Session:
         train: The workload's function.
         terms: What the study says.
         data: What the function finds in `trial.data`.
-        assignment: `number`, `config`, `seed`, and to go on from: `epoch`, `checkpoint` (relative path or None).
+        assignment: `number`, `attempt`, `config`, `seed`; to go on from: `epoch`, `checkpoint` (relative path or None).
     """
 
     def __init__(self, train: Train, terms: Terms, data: Any, assignment: Mapping[str, Any]) -> None:
         self._terms = terms
-        self._number = int(assignment["number"])
+        self._number, self._attempt = int(assignment["number"]), int(assignment["attempt"])
         self._epoch = int(assignment["epoch"])
         self._best: Standing | None = None
         self._reports: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=_MOST_WAITING)
@@ -333,7 +333,7 @@ class Session:
 
     def _publish(self, report: dict[str, Any], written: Path) -> None:
         """Take a checkpoint to the run directory, then hand out its report."""
-        name = f"checkpoints/trial-{self._number:04d}/epoch-{report['epoch']:04d}"
+        name = checkpoint_name(self._number, self._attempt, report["epoch"])
         try:
             with disk(self._place):
                 report["checkpoint"] = self._checkpoints.publish(name, written)
