@@ -12,13 +12,14 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cluster import token
 from cluster.errors import ClusterError, ClusterWarning
 from cluster.forkserver import forkserver
+from cluster.head import watched
 from cluster.imports import as_if_missing, import_meanwhile, no_collection
 from cluster.ray_internals import deaths_unsaid, fewer_processes, latest_started, num_cores, own_handler
 
@@ -137,7 +138,8 @@ def connected(
         imported()
         # Of a search that was broken off here Tune's slots hold their places until nothing refers to them any more.
         gc.collect()
-        yield Cluster(address != "local", [sys.executable])
+        with watched(_head()):
+            yield Cluster(address != "local", [sys.executable])
         return
     preload = [*preload, *_ALSO_PRELOADED] if preload and address == "local" else ()
     with forkserver(preload, num_threads) as python, _joined(address, imported, meanwhile, python):
@@ -185,8 +187,9 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
     if threading.current_thread() is threading.main_thread() and handler is not None:
         signal.signal(signal.SIGTERM, handler)  # should a Ray of another version have put one of its own in its place
     if address != "local":
-        _warn_if_open(ray.get_runtime_context().gcs_address)
-    with deaths_unsaid():
+        _warn_if_open(_head())
+    # Whether a cluster of our own is alive a search sees by its processes.
+    with deaths_unsaid(), watched(_head()) if address != "local" else nullcontext():
         try:
             yield
         finally:
@@ -194,6 +197,13 @@ def _joined(address: str, imported: Callable[[], None], meanwhile: Sequence[str]
     if address == "local":
         # Ray keeps the logs of every cluster that there was; what trials have printed is in the run's own.
         shutil.rmtree(joined.address_info["session_dir"], ignore_errors=True)
+
+
+def _head() -> str:
+    """Where the joined cluster's own service is, as host:port."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _warn_if_open(address: str) -> None:

@@ -78,18 +78,28 @@ def deaths_unsaid() -> Iterator[None]:
 
 def refuses(address: str) -> bool:
     """Whether the cluster at host:port asks for another token than what Ray sends; False also if it doesn't say."""
+    return _answer(address) == "UNAUTHENTICATED"
+
+
+def is_silent(address: str) -> bool:
+    """Whether nothing answers for the cluster at host:port, within five seconds."""
+    return _answer(address) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+def _answer(address: str) -> str:
+    """How a cluster's head answers: by gRPC's name, `OK` also where there is no way to ask."""
     import grpc
     from ray._private import grpc_utils
 
     open_channel = getattr(grpc_utils, "init_grpc_channel", None)
     if open_channel is None:
-        return False
+        return "OK"
     with open_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             channel.unary_unary(_FIRST_QUESTION)(b"", timeout=_ANSWER_S)
         except grpc.RpcError as err:
-            return bool(err.code() == grpc.StatusCode.UNAUTHENTICATED)
-    return False
+            return str(err.code().name)
+    return "OK"
 
 
 def read_variables() -> None:

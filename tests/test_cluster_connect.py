@@ -1,14 +1,16 @@
-"""A private cluster, and which one is joined."""
+"""A private cluster, which one is joined, and what is said of one that falls silent."""
 
 import os
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cluster import connect, no_agent
+from cluster import connect, head, no_agent, ray_internals
 from cluster.connect import connected
 from cluster.errors import ClusterError
 from cluster.ray_internals import latest_started, num_cores
@@ -153,6 +155,40 @@ def test_a_home_that_cannot_be_written_needs_no_token_there(
         token = file.read_text()
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         assert len(token) == 64 and file.read_text() == token
+
+
+def test_a_head_that_falls_silent_is_told_of_and_so_is_its_return(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    service = next(process for process in psutil.Process().children() if process.name() == "gcs_server")
+    for module, name, seconds in (
+        (head, "_EVERY_S", 0.1),
+        (head, "_SILENCE_S", 0.5),
+        (ray_internals, "_ANSWER_S", 0.3),
+    ):
+        monkeypatch.setattr(module, name, seconds)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+
+        def heard(words: str) -> bool:
+            deadline = time.monotonic() + 20
+            while not any(words in str(warning.message) for warning in said) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return any(words in str(warning.message) for warning in said)
+
+        with head.watched(address):
+            time.sleep(1)
+            assert not said
+            service.suspend()
+            try:
+                assert heard(f"the cluster's head at {address} must answer, and has not for ")
+            finally:
+                service.resume()
+            assert heard(f"the cluster's head at {address} answers again")
+    assert len(said) == 2, "each is said once"
 
 
 @pytest.mark.parametrize(("counted", "may", "taken"), [(64, {3, 5}, 2), (2, {0, 1, 2, 3}, 2), (0, {0, 1}, 1)])
