@@ -22,14 +22,13 @@ from search.retention import Retention
 from search.reuse import Reuse
 from search.seeds import derived
 from search.study import LAG, Study, duration_text
+from search.suggest.pace import Pace
 from search.suggest.suggester import Suggester, key, known_from
 
 # The stop reasons of trials that were running when the search ended for one of these, and may go on later: they are
 # `interrupted`. For any other reason they have been given up on, and are `stopped`.
 _GOES_ON_LATER = {"user": "user", "error": "error", "wall": "budget"}
 _CLOCKS_APART_S = 0.5
-# How fast slots fall free is told from so many ends. Such a share of their time they may wait for suggestions.
-_NUM_ENDS, _IDLE = 16, 0.005
 # A trial whose nodes die under it so often is what kills them.
 _MOST_NODES_LOST = 10
 
@@ -93,7 +92,7 @@ class Engine:
         self._again: deque[int] = deque()
         self._live: dict[int, float | None] = {}  # number -> when its attempt began
         self._clock = clock
-        self._ends: deque[float] = deque(maxlen=_NUM_ENDS)  # when the last few trials ended
+        self._pace = Pace()
         given_up = set()
         for epoch in _in_order(run):
             standing = run.objectives.standing(epoch.metrics)
@@ -177,31 +176,9 @@ class Engine:
         """Have suggestions made while trials run, so that no slot waits for one."""
         if self._coming and self._coming.done():
             self._collect_suggestion()
-        if len(self._ready) < self._num_ahead and not self._again and not self.reason_to_end():
+        num_ahead = self._pace.num_ahead(self._suggester.took_s, self.num_slots)
+        if len(self._ready) < num_ahead and not self._again and not self.reason_to_end():
             self._begin_suggestion()
-
-    @property
-    def _num_ahead(self) -> int:
-        """How many suggestions must lie ready: one, and more where slots would wait for longer than they may.
-
-        Slots fall free independently of each other, as it were: how many others do so while a suggestion is made is a
-        matter of Poisson's distribution. One that finds none waits for half of the time that it takes to make, and
-        longer where hardly a moment passes without one being made. What is made early knows less: with eight slots,
-        eight of them ahead cost TPE half of what it gains.
-        """
-        if len(self._ends) < 2:
-            return 1
-        between_s = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        if between_s <= self._suggester.took_s:
-            return self.num_slots
-        others = self._suggester.took_s / between_s
-        number, chance = 1, math.exp(-others)
-        find_none = 1 - chance
-        while find_none * others / (1 - others) > 2 * _IDLE * self.num_slots and number < self.num_slots:
-            chance *= others / number
-            find_none -= chance
-            number += 1
-        return number
 
     @property
     def _suggesting(self) -> int | None:
@@ -488,7 +465,7 @@ class Engine:
         facts["suggesting"] = self._suggesting
         self.record("trial_ended", number=trial.number, state=state, stop_reason=stop_reason, **facts)
         if self._live.pop(trial.number, None) is not None:
-            self._ends.append(self._clock())
+            self._pace.ended(self._clock())
         if state in ("finished", "stopped"):
             self._reuse.succeeded(trial.number)
         self._untold.append(trial)
