@@ -32,8 +32,9 @@ from search.errors import StudyError, StudyFailed
 from search.study import Resources, Study
 from search.trial import trial_log
 from search.trial.actor import NewProcessWanted, ProcessSpoilt, TrialActor, WorkersLost
-from search.trial.session import DISK_FAULTS, DataWritten, Terms, stopping
+from search.trial.failures import DISK_FAULTS, DataWritten
 from search.trial.shared_data import SharedData
+from search.trial.terms import Terms, stopping
 
 # The search ends by the engine's word, never by Tune's count.
 _MANY = 10**9

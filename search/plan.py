@@ -15,7 +15,7 @@ from search.seeds import derived
 from search.study import Halving, Study
 from search.suggest import samplers
 from search.trial import here
-from search.trial.session import Terms
+from search.trial.terms import Terms
 from spaces import Space, SpaceError
 
 if TYPE_CHECKING:

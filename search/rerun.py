@@ -12,7 +12,7 @@ from search import environment, workloads
 from search.errors import NotReproduced, UsageError
 from search.study import Study
 from search.trial import here
-from search.trial.session import Terms
+from search.trial.terms import Terms
 from trainables import Save
 
 # What a clock measures is never the same twice.

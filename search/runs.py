@@ -270,7 +270,7 @@ def _session(
         from search.engine import Engine
         from search.fingerprint import fingerprint
         from search.metrics import Metrics
-        from search.trial.session import Terms
+        from search.trial.terms import Terms
         from search.winner import Write, crown, crown_confirmed, write_as_saved
 
         num_slots = num_slots_of(study.resources, wait=wait_for_nodes)

@@ -223,7 +223,7 @@ def foresight(study: "Study", data: Any) -> Callable[[Mapping[str, Any]], Mappin
 def _foreseen(
     name: str, function: Callable[..., Any], bounded: Container[str], data: Any, config: Mapping[str, Any]
 ) -> Mapping[str, float]:
-    from search.trial.session import plain_numbers
+    from search.trial.contract import plain_numbers
 
     try:
         return {

@@ -32,7 +32,7 @@ from search import NoTrialSucceeded, Outcome, dispatch, resume, run
 from search.checkpoints import checkpoints_of
 from search.interrupts import Interrupts
 from search.optuna_view import optuna_study
-from search.trial.session import save_in
+from search.trial.failures import save_in
 from tests.faults import Search, kill_everything, processes_of
 from tests.test_search_runs import made
 from trainables import Save, tensor_file

@@ -19,7 +19,8 @@ import torch
 from results import Objective, Objectives
 from search import checkpoints
 from search.checkpoints import folder_sha256
-from search.trial.session import Session, Terms
+from search.trial.session import Session
+from search.trial.terms import Terms
 from tests.workloads_for_tests import fails_in_its_own_way, reads_checkpoint, rises
 from trainables import Train, Trial
 

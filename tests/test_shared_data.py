@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from search.trial import shared_data
-from search.trial.session import DataWritten
+from search.trial.failures import DataWritten
 from search.trial.shared_data import SharedData
 
 

@@ -17,8 +17,10 @@ from cluster.reaper import share_fate
 from search import workloads
 from search.trial import libraries, trial_log
 from search.trial.clean_slate import CleanSlate
-from search.trial.session import DataWritten, Failed, Session, Terms
+from search.trial.failures import DataWritten, Failed
+from search.trial.session import Session
 from search.trial.shared_data import SharedData
+from search.trial.terms import Terms
 from trainables import Train
 
 if TYPE_CHECKING:

@@ -31,8 +31,11 @@ from cluster.reaper import share_fate
 from search.deaths import Deaths, not_imported
 from search.trial import libraries, trial_log
 from search.trial.clean_slate import CleanSlate
-from search.trial.session import Failed, Terms, Unwind, called, disk, failure_of, plain_numbers, save_in
+from search.trial.contract import called, plain_numbers
+from search.trial.failures import Failed, disk, failure_of, save_in
+from search.trial.session import Unwind
 from search.trial.shared_data import SharedData
+from search.trial.terms import Terms
 from trainables import Save, Train, Trial
 
 _PAUSE_S = 0.02  # between two looks for the next trial

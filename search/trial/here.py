@@ -10,7 +10,10 @@ from search.interrupts import Signalled
 from search.study import Study
 from search.trial import libraries
 from search.trial.clean_slate import CleanSlate
-from search.trial.session import Failed, Terms, Unwind, called, failure_of, plain_numbers
+from search.trial.contract import called, plain_numbers
+from search.trial.failures import Failed, failure_of
+from search.trial.session import Unwind
+from search.trial.terms import Terms
 from trainables import Data, Save
 
 # Given the epoch, its metrics, and what would save it.

@@ -8,7 +8,7 @@ import numpy as np
 import ray
 from ray import ObjectRef
 
-from search.trial.session import DataWritten
+from search.trial.failures import DataWritten
 from search.trial.walk import Walk
 from trainables import Data
 
