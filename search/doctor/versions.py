@@ -54,7 +54,7 @@ class Installed:
     def version(self, name: str) -> str | None:
         """A package's version, or None where it is not installed, or only the rest of it is there."""
         found = self.get(name)
-        return found.metadata.get("Version") if found else None
+        return found.metadata["Version"] if found and "Version" in found.metadata else None
 
     def source(self, name: str, file: str) -> str:
         """The text of one of a package's files, or nothing."""
@@ -94,7 +94,8 @@ def project(root: Path) -> Project | None:
         ours = distribution(_US)
     except NotInstalled:
         return None
-    return Project(SpecifierSet(ours.metadata.get("Requires-Python", "")), tuple(_applying(ours.requires or [])))
+    pythons = ours.metadata.get_all("Requires-Python") or []
+    return Project(SpecifierSet(",".join(pythons)), tuple(_applying(ours.requires or [])))
 
 
 def python(asked: Project | None, version: str) -> Finding:
