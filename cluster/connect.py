@@ -47,6 +47,7 @@ _SET_BY_RAY = {
     "KMP_DUPLICATE_LIB_OK": "True",
 }
 
+_FROM_OUTSIDE = "from outside of the cluster, send a job: digitsearch submit STUDY --address http://HEAD:8265"
 _ANSWER_S = 5.0
 _TOO_SLOW = "timed out during startup"  # Ray's words (2.60)
 # Makes a cluster of our own listen on loopback alone. Ray reads it as it is imported, and nowhere offers it otherwise:
@@ -136,6 +137,7 @@ def connected(
     # Ray is imported while the forkserver imports what it is to, not before.
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         imported()
+        _check_is_inside()
         # Of a search that was broken off here Tune's slots hold their places until nothing refers to them any more.
         gc.collect()
         with watched(_head()):
@@ -218,13 +220,21 @@ def _warn_if_open(address: str) -> None:
         )
 
 
+def _check_is_inside() -> None:
+    """Raise ClusterError if this process has been connected by Ray Client, which hands what it is given to another."""
+    from ray.util.client import ray as client
+
+    if client.is_connected():
+        raise ClusterError(
+            "a search must be driven by a process of the cluster, got one that ray.init has connected from outside, by "
+            f"Ray Client; {_FROM_OUTSIDE}"
+        )
+
+
 def check_answers(address: str) -> None:
     """Raise ClusterError if nobody listens at host:port; Ray itself would go on trying for minutes."""
     if address.startswith(("ray://", "http://", "https://")):
-        raise ClusterError(
-            f"a cluster's address must be host:port of its head, got {address!r}; "
-            "from outside of the cluster, send a job: digitsearch submit STUDY --address http://HEAD:8265"
-        )
+        raise ClusterError(f"a cluster's address must be host:port of its head, got {address!r}; {_FROM_OUTSIDE}")
     host, sign, port = address.rpartition(":")
     if not sign or not port.isdecimal():
         return
