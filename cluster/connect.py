@@ -1,6 +1,7 @@
 """Where a study runs: a cluster that is there, or a private one on this machine."""
 
 import gc
+import ipaddress
 import logging
 import os
 import shlex
@@ -129,6 +130,7 @@ def connected(
     Raises:
         ClusterError: There is no cluster at the address, or none can be started on this machine.
     """
+    named = address
     settle_environment(address)
     # What Ray and Tune would log as an error is told by the one message of ours that says what became of it.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -137,7 +139,7 @@ def connected(
     # Ray is imported while the forkserver imports what it is to, not before.
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         imported()
-        _check_is_inside()
+        _check_joined(named)
         # Of a search that was broken off here Tune's slots hold their places until nothing refers to them any more.
         gc.collect()
         with watched(_head()):
@@ -220,15 +222,31 @@ def _warn_if_open(address: str) -> None:
         )
 
 
-def _check_is_inside() -> None:
-    """Raise ClusterError if this process has been connected by Ray Client, which hands what it is given to another."""
+def _check_joined(named: str | None) -> None:
+    """Raise ClusterError if what this process has joined is not what was named, or can't be driven from it."""
     from ray.util.client import ray as client
 
-    if client.is_connected():
+    if client.is_connected():  # it hands what it is given to another process
         raise ClusterError(
             "a search must be driven by a process of the cluster, got one that ray.init has connected from outside, by "
             f"Ray Client; {_FROM_OUTSIDE}"
         )
+    if named and named not in ("auto", "local") and not _are_one(named, _head()):
+        raise ClusterError(
+            f"the address must be that of the cluster which this process has joined by ray.init, {_head()}, got "
+            f"{named!r}; leave it out, or ray.shutdown() first"
+        )
+
+
+def _are_one(address: str, joined: str) -> bool:
+    """Whether two addresses, each host:port, may be one; by name, or of this machine, a host has several."""
+    (host, _, port), (other, _, other_port) = address.rpartition(":"), joined.rpartition(":")
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
+    except OSError:
+        return False
+    is_here = any(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in (*found, other))
+    return port == other_port and (is_here or other in found)
 
 
 def check_answers(address: str) -> None:

@@ -1,6 +1,7 @@
 """A private cluster, which one is joined, and what is said of one that falls silent."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -155,6 +156,20 @@ def test_a_home_that_cannot_be_written_needs_no_token_there(
         token = file.read_text()
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         assert len(token) == 64 and file.read_text() == token
+
+
+def test_an_address_besides_that_of_the_cluster_that_was_joined_is_refused(ray_cluster: None) -> None:
+    import ray
+
+    joined = ray.get_runtime_context().gcs_address
+    for same in (joined, joined.replace("127.0.0.1", "localhost")):
+        with connected(same):
+            pass
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        message = f"which this process has joined by ray.init, {joined}, got '{address}'; leave it out, or"
+        with pytest.raises(ClusterError, match=message), connected(address):
+            pytest.fail("it was taken for another")
 
 
 def test_a_head_that_falls_silent_is_told_of_and_so_is_its_return(
