@@ -241,12 +241,17 @@ def _check_joined(named: str | None) -> None:
 def _are_one(address: str, joined: str) -> bool:
     """Whether two addresses, each host:port, may be one; by name, or of this machine, a host has several."""
     (host, _, port), (other, _, other_port) = address.rpartition(":"), joined.rpartition(":")
+    ours, theirs = _resolved(host), _resolved(other)
+    is_here = any(one.is_loopback for one in ours | theirs)
+    return port == other_port and (is_here or bool(ours & theirs))
+
+
+def _resolved(host: str) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
+        found = socket.getaddrinfo(host.strip("[]"), None)
     except OSError:
-        return False
-    is_here = any(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in (*found, other))
-    return port == other_port and (is_here or other in found)
+        return set()
+    return {ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found}
 
 
 def check_answers(address: str) -> None:

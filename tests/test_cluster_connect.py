@@ -158,6 +158,23 @@ def test_a_home_that_cannot_be_written_needs_no_token_there(
         assert len(token) == 64 and file.read_text() == token
 
 
+@pytest.mark.parametrize(
+    ("address", "joined", "are_one"),
+    [
+        ("192.0.2.2:6379", "192.0.2.2:6379", True),
+        ("127.0.0.1:6379", "192.0.2.2:6379", True),  # typed on the head
+        ("[::1]:6379", "[2001:db8::1]:6379", True),
+        ("192.0.2.3:6379", "192.0.2.2:6379", False),
+        ("192.0.2.2:6380", "192.0.2.2:6379", False),
+        ("[2001:db8::2]:6379", "[2001:db8::1]:6379", False),
+        ("head.invalid:6379", "192.0.2.2:6379", False),
+        ("head", "192.0.2.2:6379", False),
+    ],
+)
+def test_what_is_named_is_what_was_joined(address: str, joined: str, are_one: bool) -> None:
+    assert connect._are_one(address, joined) is are_one
+
+
 def test_an_address_besides_that_of_the_cluster_that_was_joined_is_refused(ray_cluster: None) -> None:
     import ray
 
