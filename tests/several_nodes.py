@@ -49,15 +49,12 @@ def add(cluster: Cluster, node: str) -> None:
 def main(nodes: list[str]) -> None:
     port = free_port()
     dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
-    client = {"ray_client_server_port": free_port()}
-    cluster = Cluster(initialize_head=True, head_node_args={**resources(nodes[0]), **dashboard, **client})
+    cluster = Cluster(initialize_head=True, head_node_args={**resources(nodes[0]), **dashboard})
     try:
         for node in nodes[1:]:
             add(cluster, node)
         cluster.wait_for_nodes()
-        outside = f"ray://127.0.0.1:{client['ray_client_server_port']}"
-        addresses = {"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}", "outside": outside}
-        sys.stdout.write(json.dumps(addresses) + "\n")
+        sys.stdout.write(json.dumps({"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}) + "\n")
         sys.stdout.flush()
         for line in sys.stdin:  # until whoever started this is done, or dead
             verb, _, address = line.strip().partition(" ")

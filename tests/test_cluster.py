@@ -322,17 +322,6 @@ def test_submit_and_ray_job_submit_do_what_a_local_run_does(on_cluster: Typed, t
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_program_that_is_connected_from_outside_is_told_to_send_a_job(three_nodes: SimpleNamespace) -> None:
-    code = f"import ray, search\nray.init({three_nodes.outside!r}, log_to_driver=False)\nsearch.run('quickstart')"
-    command = [sys.executable, "-c", code]
-    home, environment = three_nodes.home, three_nodes.environment
-    typed = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=120)
-    assert "ClusterError: a search must be driven by a process of the cluster, got one that " in typed.stderr
-    assert not (home / "runs" / "quickstart").exists()
-
-
-@pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.chaos
 def test_a_job_is_stopped_in_good_order_and_resumed(on_cluster: Typed, three_nodes: SimpleNamespace) -> None:
     long = ("--set=budget.trials=400", "--set=budget.wall=5m", "--set=name=long", "--set=early_stop.name=none")

@@ -158,6 +158,52 @@ def test_a_home_that_cannot_be_written_needs_no_token_there(
         assert len(token) == 64 and file.read_text() == token
 
 
+# Ray Client's own server does not always come up (2.60).
+OUTSIDE = """
+import ray
+from ray.cluster_utils import Cluster
+from search import run
+from tests.several_nodes import free_port
+port = free_port()
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "ray_client_server_port": port})
+for _ in range(5):
+    try:
+        ray.init(f"ray://127.0.0.1:{port}", log_to_driver=False)
+        break
+    except (ConnectionError, RuntimeError) as err:
+        print(err)
+try:
+    run("quickstart")
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.chaos
+def test_a_program_that_is_connected_from_outside_cannot_search(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command, streams = [sys.executable, "-c", OUTSIDE], {"capture_output": True, "text": True}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, timeout=300, **streams)  # type: ignore[call-overload]
+    assert "ClusterError: a search must be driven by a process of the cluster, got one that " in done.stderr, (
+        done.stdout
+    )
+    assert not (tmp_path / "runs" / "quickstart").exists()
+
+
+def test_a_program_that_is_connected_from_outside_is_told_to_send_a_job(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.util.client import ray as client
+
+    monkeypatch.setattr(client, "is_connected", lambda: True)
+    message = (
+        r"connected from outside, by Ray Client; .* send a job: digitsearch submit STUDY --address http://HEAD:8265$"
+    )
+    with pytest.raises(ClusterError, match=message), connected():
+        pytest.fail("it was taken for a process of the cluster")
+
+
 @pytest.mark.parametrize(
     ("address", "joined", "are_one"),
     [
