@@ -128,7 +128,8 @@ def connected(
         num_threads: Of each of these workers.
 
     Raises:
-        ClusterError: There is no cluster at the address, or none can be started on this machine.
+        ClusterError: There is no cluster at the address, or none can be started on this machine; or this process has
+            joined another one already, or this one from outside.
     """
     named = address
     settle_environment(address)

@@ -517,10 +517,8 @@ def test_a_disk_that_turns_read_only(failing_disk: Path) -> None:
 def test_a_run_directory_deleted_midway(tmp_path: Path) -> None:
     search = Search(tmp_path, SLEEPER)
     driver = begun(search, 10)
-    gone = search.run_directory.rename(
-        tmp_path / "gone"
-    )  # at once: a checkpoint that is dropped now is in nobody's way
-    shutil.rmtree(gone, ignore_errors=True)
+    # Gone at once: the search may be deleting a checkpoint there at this moment.
+    shutil.rmtree(search.run_directory.rename(tmp_path / "gone"), ignore_errors=True)
     broken_off(search, driver)
     assert not search.run_directory.exists(), "a directory that a user deleted does not come back in part"
 
