@@ -14,7 +14,7 @@ PORT ?= 8000
 .PHONY: help search test chaos bench data train predict report serve lint lock reference docs clean
 
 help: ## Print this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be 3.11 or newer, got " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
@@ -62,10 +62,11 @@ reference: .venv/ready ## Write docs/reference and docs/study.schema.json anew f
 docs: .venv/ready ## Build the documentation's site in site/, strictly
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
-lock: ## Resolve the dependencies anew and pin them in requirements.txt
+lock: ## Resolve the dependencies anew and pin them in requirements.txt, for every system
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	.venv-lock/bin/python -m pip freeze --exclude digitsearch | sed -E '/^(nvidia|cuda|triton)/s/$$/ ; sys_platform == "linux"/' > requirements.txt
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra dev \
+		--no-header --no-annotate pyproject.toml --output-file requirements.txt
 	rm -rf .venv-lock
 
 clean: ## Remove the environment and caches; runs, models and data stay

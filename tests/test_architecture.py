@@ -74,10 +74,3 @@ def test_a_process_leaves_to_others_what_they_are_for(modules: str, unneeded: st
         f"assert not set({unneeded.split()}) & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-
-
-def test_no_address_of_an_index_and_no_path_of_a_machine_in_the_lock() -> None:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert lines and all(
-        re.match(r"^[A-Za-z0-9_.\-]+==[^\s/]+( ; sys_platform == \"linux\")?$", line) for line in lines
-    )
