@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from cluster import token
 from cluster.connect import check_answers
@@ -275,14 +276,24 @@ def _explained(address: str) -> Iterator[None]:
         raise ClusterError(token.must_be_given(address)) from err
     except (ConnectionError, RequestException) as err:
         raise ClusterError(
-            f"a Ray cluster's dashboard must answer at {address!r}, got nothing; "
+            f"a Ray cluster's dashboard must answer at {address!r}, got nothing{_by_proxy(address)}; "
             "name its head with --address, like http://head:8265"
         ) from err
     except (ClientError, RayError, RuntimeError, ValueError) as err:
-        said = str(err).strip().splitlines()
-        raise ClusterError(
-            f"the cluster at {address!r} could not do that: {said[0] if said else type(err).__name__}"
-        ) from err
+        said = next(iter(str(err).strip().splitlines()), type(err).__name__)
+        raise ClusterError(f"the cluster at {address!r} could not do that: {said}{_by_proxy(address)}") from err
+
+
+def _by_proxy(address: str) -> str:
+    """That the environment has a proxy asked: most know nothing of what lies within, this machine or a cluster."""
+    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+    proxy = select_proxy(address, get_environ_proxies(address))
+    if not proxy:
+        return ""
+    # Only that: before it a name and a password may stand.
+    name = urlsplit(prepend_scheme_if_needed(proxy, "http")).netloc.rpartition("@")[2]
+    return f" (the proxy {name} was asked: with {urlsplit(address).hostname} in NO_PROXY the cluster itself is)"
 
 
 def _job(details: Any) -> Job:

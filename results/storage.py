@@ -241,5 +241,7 @@ def _file_system(scheme: str) -> "FileSystem":
         allow_delayed_open=True,
         connect_timeout=5,
         request_timeout=10,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3),
+        # Its first pauses are of some 50 ms, the standard one's of up to a second: where every fifth answer is a fault,
+        # that takes two to three times as long. A fault that lasts has our own pauses, longer and by chance.
+        retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=3),
     )

@@ -1,6 +1,7 @@
 """The command line: one function a verb. It reads what was typed, calls the library, and shows what comes back."""
 
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -159,7 +160,8 @@ def init(
         return
     path = path or Path("study.yaml")
     skeletons.write_study(path)
-    typer.echo(f"wrote {path}; try `digitsearch validate {path}`, then `digitsearch run {path}`")
+    typed = shlex.quote(str(path))
+    typer.echo(f"wrote {path}; try `digitsearch validate {typed}`, then `digitsearch run {typed}`")
 
 
 @app.command()
@@ -176,7 +178,7 @@ def validate(study: StudyArgument, set_: SetOption = []) -> None:  # noqa: B006 
 
         datasets.check_name(checked.data.dataset)
     typer.echo(checked.to_yaml(), nl=False)
-    typer.echo(f"{study}: a valid study; `digitsearch run {study}` searches it", err=True)
+    typer.echo(f"{study}: a valid study; `digitsearch run {shlex.quote(study)}` searches it", err=True)
 
 
 @app.command()

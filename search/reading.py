@@ -1,5 +1,6 @@
 """Reading digits from pictures with a trained model."""
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,8 @@ def model_folder(run: Place) -> Iterator[Path]:
     at = run / "best" if {f"best/{name}" for name in _OF_A_MODEL} & set(names) else run
     if at == run and not set(_OF_A_MODEL) & set(names):
         raise ModelError(
-            f"'{run}' must be a run that has a winner, or its model, got neither; `digitsearch status {run}`"
+            f"'{run}' must be a run that has a winner, or its model, got neither; "
+            f"`digitsearch status {shlex.quote(str(run))}`"
         )
     with tempfile.TemporaryDirectory(prefix="digitsearch-model-") as folder:
         at.download("", Path(folder))

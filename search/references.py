@@ -62,8 +62,8 @@ def to_resume(run_directory: object, workload: str, changes: Mapping[str, str] |
     """What to type, or to call, so that a run of this workload goes on, with other values of some keys or without."""
     overrides = [f"{key}={value}" for key, value in (changes or {}).items()]
     if not is_of_program(workload):
-        typed = "".join(f" --set {shlex.quote(override)}" for override in overrides)
-        return f"`digitsearch resume {run_directory}{typed}`"
+        words = [word for override in overrides for word in ("--set", override)]
+        return f"`{shlex.join(['digitsearch', 'resume', str(run_directory), *words])}`"
     given = f", {overrides}" if overrides else ""
     return f"`resume({str(run_directory)!r}{given})` in the program that began it"
 

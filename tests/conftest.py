@@ -31,6 +31,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["PATH"] = os.pathsep.join(
     path for path in os.environ["PATH"].split(os.pathsep) if not (Path(path) / "digitsearch").exists()
 )
+# A network's proxy knows nobody on loopback.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 # No test may join a cluster that somebody left running, nor look at their token.
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
     os.environ.pop(name, None)

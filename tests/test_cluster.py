@@ -239,6 +239,20 @@ def test_nobody_at_the_address(say: Say) -> None:
         )
 
 
+@pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:9", "127.0.0.1:9"])
+def test_it_is_said_that_a_proxy_was_asked(proxy: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    assert say("jobs", "--address", "10.1.2.3") == (
+        2,
+        "",
+        "error: a Ray cluster's dashboard must answer at 'http://10.1.2.3', got nothing "
+        "(the proxy 127.0.0.1:9 was asked: with 10.1.2.3 in NO_PROXY the cluster itself is); "
+        "name its head with --address, like http://head:8265\n",
+    )
+
+
 # A real cluster
 
 

@@ -25,6 +25,7 @@ from PIL import Image
 from results import open_run
 from search import Outcome
 from search.command import EXIT_CODES
+from search.show.text import to_type
 from trainables.datasets import PartName, load_part
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]
@@ -317,6 +318,26 @@ def test_init_writes_a_commented_study_that_validates(say: Say, tmp_path: Path) 
     assert (code, err) == (2, "error: 'mine.yaml' is there already; name another file\n")
 
 
+def test_a_command_to_be_typed_next_is_this_environment_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It need not be activated, and may lie in a folder with spaces in its name."""
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "an env" / "bin" / "digitsearch"
+    script.parent.mkdir(parents=True)
+    for file in (script, script.with_name("python")):
+        file.write_text("")
+        file.chmod(0o755)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert to_type("best", "my runs/a") == "'an env/bin/digitsearch' best 'my runs/a'"
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "search" / "__main__.py")])
+    monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
+    assert to_type("best", Path("a")) == "'an env/bin/python' -m search best a"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert to_type("best", "a") == "digitsearch best a"
+    script.unlink()
+    assert to_type("best", "a") == "python -m search best a"
+
+
 def test_trials_best_and_status_as_table_json_and_csv(finished: Outcome, say: Say) -> None:
     directory = str(finished.run_directory)
     code, out, err = say("trials", directory)
@@ -362,7 +383,13 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(
 ) -> None:
     folder = tempfile.TemporaryDirectory(prefix="dr-", dir="/tmp")  # Ray's sockets have short names
     monkeypatch.setenv("RAY_TMPDIR", folder.name)
-    words = ["budget.trials=3", "budget.wall=5m", "early_stop.max_epochs=2", "objective.target=0.9999"]
+    words = [
+        "output=my runs",
+        "budget.trials=3",
+        "budget.wall=5m",
+        "early_stop.max_epochs=2",
+        "objective.target=0.9999",
+    ]
     typed = type_in("run", "quickstart", *(f"--set={word}" for word in words), "--require-target")
     lines = typed.stdout.splitlines()
     assert [line.split(":")[0].split()[0] for line in lines[:3]] == ["trial"] * 3
@@ -371,16 +398,21 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(
         re.match(r"winner: trial \d, validation accuracy 0\.\d{4} \(n=300\), test accuracy 0\.\d{4} \(n=360, ", x)
         for x in lines
     )
-    assert lines[-2].endswith(" predict runs/quickstart digit.png") and lines[-1].endswith(" serve runs/quickstart")
-    reached = open_run(tmp_path / "runs" / "quickstart").reaches(0.9999)
+    to_type = lines[lines.index("next:") + 1 :]
+    verbs = [line.partition(" -m search ")[2].split()[0] for line in to_type]
+    assert verbs == ["trials", "best", "report", "predict", "serve"]
+    in_a_shell = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "shell": True, "check": True}
+    table = subprocess.run(f"{to_type[0]} --format csv", capture_output=True, text=True, **in_a_shell)
+    assert len(table.stdout.splitlines()) == 1 + 3
+    reached = open_run(tmp_path / "my runs" / "quickstart").reaches(0.9999)
     assert typed.returncode == (0 if reached else 4)
     assert reached or typed.stderr == "error: val_accuracy must reach 0.9999; the winner has it not\n"
     with folder:
         assert os.listdir(folder.name) == ["ray"]
         assert not [path for path in Path(folder.name).rglob("*") if path.is_file()], "Ray's logs go with its cluster"
-    typed = type_in("run", "quickstart")
+    typed = type_in("run", "quickstart", "--set=output=my runs")
     assert typed.returncode == 2 and typed.stderr == (
-        "error: 'runs/quickstart' is there already, of a study with another early_stop.max_epochs; go on with `digitsearch resume runs/quickstart`, "
+        "error: 'my runs/quickstart' is there already, of a study with another early_stop.max_epochs; go on with `digitsearch resume 'my runs/quickstart'`, "
         "or give this run another name: --set name=quickstart-2\n"
     )
 

@@ -6,20 +6,20 @@ from typing import Any
 from results import Run, is_confirmed, is_tested
 from search.progress import configuration, figure, valued, wall_s
 from search.references import is_of_program, to_resume
-from search.show.text import program
+from search.show.text import to_type
 
 
 def outcome(ended: Any) -> str:
     """The last lines of a search: what was found, where it lies, what to type next."""
     if ended.reason == "user":
         return found(ended)
-    run, directory, me = ended.run, ended.run_directory, program()
-    lines = [found(ended), "next:", *(f"  {me} {verb} {directory}" for verb in ("trials", "best", "report"))]
+    run, directory = ended.run, ended.run_directory
+    words = [[verb, directory] for verb in ("trials", "best", "report")]
     if run.has_printed:
-        lines.append(f"  {me} logs {directory}")
+        words.append(["logs", directory])
     if is_tested(run.winner["metrics"]):
-        lines += [f"  {me} predict {directory} digit.png", f"  {me} serve {directory}"]
-    return "\n".join(lines)
+        words += [["predict", directory, "digit.png"], ["serve", directory]]
+    return "\n".join([found(ended), "next:", *(f"  {to_type(*command)}" for command in words)])
 
 
 def found(ended: Any) -> str:
@@ -32,7 +32,7 @@ def found(ended: Any) -> str:
     head = f"{run.study['name']}: {num_ended} of {planned} trials in {run.searched_s:.0f} s ({counts}{spared})"
     if ended.reason == "user":
         is_typed = not is_of_program(run.study["workload"])
-        how = f"{program()} resume {directory}" if is_typed else to_resume(directory, run.study["workload"])
+        how = to_type("resume", directory) if is_typed else to_resume(directory, run.study["workload"])
         return f"{head}\ninterrupted; go on with: {how}"
     if run.winner is None:  # what confirms another run has none of its own
         return head
@@ -61,7 +61,7 @@ def _more_time(run: Run, directory: Any) -> str:
     spent_s = wall_s(run.study["budget"])
     assert spent_s is not None, "it has ended the search"
     more = duration_text(2 * spent_s)
-    return f"; the interrupted go on with more: {program()} resume {directory} --set budget.wall={more}"
+    return f"; the interrupted go on with more: {to_type('resume', directory, '--set', f'budget.wall={more}')}"
 
 
 def _reported_once(run: Run) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from results import is_tested
 from search.show.endings import accuracies
-from search.show.text import program, text_table
+from search.show.text import text_table, to_type
 
 
 def description(about: Any) -> str:
@@ -34,7 +34,7 @@ def trained(out: Path, metrics: Mapping[str, Any]) -> str:
     train_s, num_threads = metrics["train_s"], metrics["num_threads"]
     threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
     cost = f"training: {train_s:.1f} s on {threads}, {train_s * num_threads:.1f} core-seconds"
-    return f"{found}\n{cost}\nmodel: {out}\nnext:\n  {program()} predict {out} digit.png"
+    return f"{found}\n{cost}\nmodel: {out}\nnext:\n  {to_type('predict', out, 'digit.png')}"
 
 
 _SNIPPETS = {

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.show.text import cell, program, rows, text_table
+from search.show.text import cell, rows, text_table, to_type
 
 if TYPE_CHECKING:
     from cluster.jobs import Job, Jobs
@@ -15,11 +15,9 @@ _LINES_OF_A_FAILED_JOB = 20
 
 def submitted(job_id: str, run_directory: str, address: str | None) -> str:
     """What to type once a job has been sent."""
-    me, there = program(), _there(address)
-    return (
-        f"submitted {job_id}; its run will lie in {run_directory} on the cluster\nnext:\n"
-        f"  {me} logs {job_id} --follow{there}\n  {me} status {job_id}{there}\n  {me} stop {job_id}{there}"
-    )
+    words = (["logs", job_id, "--follow"], ["status", job_id], ["stop", job_id])
+    lines = [f"submitted {job_id}; its run will lie in {run_directory} on the cluster", "next:"]
+    return "\n".join([*lines, *(f"  {to_type(*command, *_there(address))}" for command in words)])
 
 
 def stopped(before: "Job", after: "Job", address: str | None) -> str:
@@ -27,11 +25,12 @@ def stopped(before: "Job", after: "Job", address: str | None) -> str:
     if before.ended:
         return f"{before.id}: had ended already: {before.status}"
     if not after.ended:
-        return f"{after.id}: was told to stop and still runs; `{program()} status {after.id}` tells more"
+        status = to_type("status", after.id, *_there(address))
+        return f"{after.id}: was told to stop and still runs; `{status}` tells more"
     line = f"{after.id}: {after.status}"
     if after.run_directory is None:
         return line
-    return f"{line}; go on with: {program()} submit --resume '{after.run_directory}'{_there(address)}"
+    return f"{line}; go on with: {to_type('submit', '--resume', after.run_directory, *_there(address))}"
 
 
 def jobs(found: "Sequence[Job]", format_: str) -> str:
@@ -70,5 +69,5 @@ def _job_record(found: "Job") -> dict[str, Any]:
     }
 
 
-def _there(address: str | None) -> str:
-    return f" --address {address}" if address else ""
+def _there(address: str | None) -> list[str]:
+    return ["--address", address] if address else []

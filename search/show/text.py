@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,11 +58,20 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes / 1e6:.2g} MB" if num_bytes < 1e8 else f"{num_bytes / 1e6:,.0f} MB"
 
 
-def program() -> str:
-    """How to type this program here: an environment that is not activated has no `digitsearch` on its path."""
+def to_type(*words: object) -> str:
+    """A command of this program, to be typed in a shell here as it stands."""
+    return shlex.join([*_program(), *map(str, words)])
+
+
+def _program() -> list[str]:
+    """What an environment that is not activated has not on its path is named by where it lies."""
     if shutil.which("digitsearch"):
-        return "digitsearch"
-    typed = Path(sys.argv[0]).absolute()
-    if typed.name != "digitsearch":
-        return "python -m search"
-    return str(typed.relative_to(Path.cwd()) if typed.is_relative_to(Path.cwd()) else typed)
+        return ["digitsearch"]
+    if Path(sys.argv[0]).name == "digitsearch":
+        return [_from_here(sys.argv[0])]
+    return ["python" if shutil.which("python") == sys.executable else _from_here(sys.executable), "-m", "search"]
+
+
+def _from_here(file: str) -> str:
+    path = Path(file).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

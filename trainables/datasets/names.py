@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import os
 import re
+import shlex
 from pathlib import Path
 
 from trainables.datasets.published import PUBLISHED
@@ -36,4 +37,4 @@ def slug(name: str) -> str:
 
 def command(name: str, folder: Path) -> str:
     """What to type to prepare it, for messages."""
-    return f"`digitsearch data {name} --dir {folder}`"
+    return f"`{shlex.join(['digitsearch', 'data', name, '--dir', str(folder)])}`"
