@@ -10,6 +10,7 @@ ONLY ?=
 IMAGE ?= digit.png
 PORT ?= 8000
 
+A_RUN = '$(or $(RUN),$(error no search has ended here yet: make search, or name a run with RUN=))'
 PACKAGES = --requirement requirements.txt --editable .
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 # Sets up in a third of pip's time. Certificates are the system's, as pip's are.
@@ -23,7 +24,7 @@ help: ## Print this list
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be 3.11 or newer, got " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
-	@echo "setting up .venv once: some 6 GB of packages, a minute or more"
+	@echo "setting up .venv once: 4 GB to fetch, a minute or more"
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint requirements.txt uv
 	@index=$${PIP_INDEX_URL:-$$(.venv/bin/python -m pip config get global.index-url 2>/dev/null)}; \
@@ -50,13 +51,13 @@ train: .venv/ready ## Train one model without a search
 	.venv/bin/digitsearch train
 
 predict: .venv/ready ## Read a picture with the latest winner: IMAGE=digit.png
-	.venv/bin/digitsearch predict $(RUN) $(IMAGE)
+	.venv/bin/digitsearch predict $(A_RUN) $(IMAGE)
 
 report: .venv/ready ## Write report.html and figures of the latest run: RUN=runs/NAME
-	.venv/bin/digitsearch report $(RUN)
+	.venv/bin/digitsearch report $(A_RUN)
 
 serve: .venv/ready ## A page to draw digits on, read by the latest winner: PORT=8000
-	.venv/bin/digitsearch serve $(RUN) --port $(PORT)
+	.venv/bin/digitsearch serve $(A_RUN) --port $(PORT)
 
 lint: .venv/ready ## Check style and types
 	.venv/bin/ruff check .
