@@ -13,8 +13,9 @@ PORT ?= 8000
 A_RUN = '$(or $(RUN),$(error no search has ended here yet: make search, or name a run with RUN=))'
 PACKAGES = --requirement requirements.txt --editable .
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
-# Sets up in a third of pip's time. Certificates are the system's, as pip's are.
-UV = .venv/bin/uv --quiet --system-certs
+# Sets up in a third of pip's time. Certificates are the system's, as pip's are; the home folder, which may have a quota,
+# gets no second copy of it all.
+UV = .venv/bin/uv --quiet --system-certs --cache-dir .venv/cache
 
 .DEFAULT_GOAL := help
 .PHONY: help search test chaos bench data train predict report serve lint lock reference docs clean
@@ -30,6 +31,7 @@ help: ## Print this list
 	@index=$${PIP_INDEX_URL:-$$(.venv/bin/python -m pip config get global.index-url 2>/dev/null)}; \
 	$(UV) pip install --python .venv --compile-bytecode $(PACKAGES) $${index:+--default-index "$$index"} \
 		|| { echo "pip tries, too: it is slower, and knows all that it was set up with"; $(PIP) install $(PACKAGES); }
+	@rm -rf .venv/cache
 	touch .venv/ready
 
 search: .venv/ready ## Find a digit classifier on the bundled data, in about a minute
