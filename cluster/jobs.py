@@ -209,13 +209,12 @@ def jobs_at(address: str | None) -> Jobs:
         ClusterError: Nobody answers there, the token is refused, or the cluster has another version of Ray.
     """
     said = address or named_address() or "http://127.0.0.1:8265"
-    scheme, sign, _ = said.partition("://")
-    if sign and scheme not in ("http", "https", "ray"):
-        raise ClusterError(f"a cluster's address must be like http://head:8265, got {said!r}")
-    if address and not sign:
-        said = f"http://{said}"
-    elif not sign:
+    if address and "://" not in address:
+        said = f"http://{address}"
+    if "://" not in said:
         check_answers(said)  # Ray itself would go on trying for minutes
+    elif said.partition("://")[0] not in ("http", "https", "ray") or not _host(said):
+        raise ClusterError(f"a cluster's address must be like http://head:8265, got {said!r}")
     with _explained(said), _alone_at(said):
         # Seconds: the command line imports this module when it has to.
         import ray
@@ -288,12 +287,20 @@ def _by_proxy(address: str) -> str:
     """That the environment has a proxy asked: most know nothing of what lies within, this machine or a cluster."""
     from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 
-    proxy = select_proxy(address, get_environ_proxies(address))
+    host = _host(address)
+    proxy = select_proxy(address, get_environ_proxies(address)) if host else None
     if not proxy:
         return ""
     # Only that: before it a name and a password may stand.
     name = urlsplit(prepend_scheme_if_needed(proxy, "http")).netloc.rpartition("@")[2]
-    return f" (the proxy {name} was asked: with {urlsplit(address).hostname} in NO_PROXY the cluster itself is)"
+    return f" (the proxy {name} was asked: with {host} in NO_PROXY the cluster itself is)"
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # [ without ]
+        return None
 
 
 def _job(details: Any) -> Job:

@@ -398,11 +398,11 @@ def test_run_prints_a_line_for_each_trial_and_what_to_type_next(
         re.match(r"winner: trial \d, validation accuracy 0\.\d{4} \(n=300\), test accuracy 0\.\d{4} \(n=360, ", x)
         for x in lines
     )
-    to_type = lines[lines.index("next:") + 1 :]
-    verbs = [line.partition(" -m search ")[2].split()[0] for line in to_type]
+    commands = lines[lines.index("next:") + 1 :]
+    verbs = [line.partition(" -m search ")[2].split()[0] for line in commands]
     assert verbs == ["trials", "best", "report", "predict", "serve"]
     in_a_shell = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "shell": True, "check": True}
-    table = subprocess.run(f"{to_type[0]} --format csv", capture_output=True, text=True, **in_a_shell)
+    table = subprocess.run(f"{commands[0]} --format csv", capture_output=True, text=True, **in_a_shell)
     assert len(table.stdout.splitlines()) == 1 + 3
     reached = open_run(tmp_path / "my runs" / "quickstart").reaches(0.9999)
     assert typed.returncode == (0 if reached else 4)
